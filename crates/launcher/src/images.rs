@@ -1,0 +1,1 @@
+//! Sidecar images that need no registry. (to be written)

@@ -1,0 +1,9 @@
+//! Runs a coding agent in a container, a *bottle*, that reaches the world only through its sidecars.
+//!
+//! The launcher turns a manifest into a plan, shows it, launches it, provisions it, runs the
+//! command, and removes every trace, also after a crash. It knows a sidecar as an image, a table,
+//! a readiness answer and an exit code, and never links one.
+#![forbid(unsafe_code)]
+
+pub mod engine;
+pub mod images;
