@@ -15,11 +15,10 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = bool>,
 {
-    let waited = eventually_some(within, move || {
+    eventually_some(within, move || {
         let answer = holds();
         async move { answer.await.then_some(()) }
-    });
-    async move { waited.await }
+    })
 }
 
 /// Waits until `look` finds a value, and returns it.
