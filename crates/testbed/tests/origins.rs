@@ -1,5 +1,7 @@
 //! The origins record what they received, and their certificates are as good or bad as named.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test is a test")]
+
 use std::{
     io::{BufRead, BufReader, Write},
     process::{Child, Command, Stdio},
