@@ -1,0 +1,270 @@
+//! The bundle: table, tokens and trust, handed over stdin as one line, so that nothing of it stands
+//! in an environment, an argument, a file or `docker inspect`.
+
+use std::io;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use crate::exit::escape;
+use crate::table::MAX_BYTES;
+use crate::token::Tokens;
+
+/// Everything a sidecar is told at its start, in the words of the launcher.
+///
+/// ```
+/// # use sidecar::{bundle::Bundle, ports::PortTable};
+/// let line = r#"{"version":1,"table":{"forwards":[{"listen":0,"upstream":"github.com:22"}]},"tokens":{},"ca":[],"from":["10.201.7.0/28"],"lifeline":true}"#;
+/// let bundle: Bundle<PortTable> = Bundle::parse(line.as_bytes()).unwrap();
+/// assert!(bundle.lifeline);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Bundle<T> {
+    version: u8,
+    /// What the table's file would hold.
+    pub table: T,
+    /// Tokens by the names that the table uses.
+    #[serde(skip_serializing_if = "Tokens::is_empty")]
+    pub tokens: Tokens,
+    /// CA certificates, PEM, that are trusted beside the public ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ca: Vec<String>,
+    /// Who is served; `None` is everyone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<Vec<IpNet>>,
+    /// Whether stdin stays open and its end drains the sidecar.
+    pub lifeline: bool,
+}
+
+/// Why a bundle was not taken. Never quotes what stands outside the table.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// It did not come.
+    #[error("no bundle came on stdin within {} s", DEADLINE.as_secs())]
+    Late,
+    /// It ended before its newline.
+    #[error("the bundle on stdin ended before its newline")]
+    Short,
+    /// It is too long.
+    #[error("the bundle on stdin is longer than 1 MiB")]
+    TooLong,
+    /// Stdin could not be read.
+    #[error("could not read the bundle from stdin")]
+    Read(#[source] io::Error),
+    /// It is no JSON object of this version.
+    #[error("stdin:1:{column}: the bundle is no JSON object")]
+    Json {
+        /// Where it stops being one.
+        column: usize,
+    },
+    /// A key is wrong.
+    #[error("stdin: bundle: {0}")]
+    Key(String),
+}
+
+/// How long the bundle may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+impl<T> Bundle<T> {
+    /// A bundle of the current version with nothing but a table.
+    pub fn new(table: T) -> Self {
+        Self { version: 1, table, tokens: Tokens::new(), ca: Vec::new(), from: None, lifeline: false }
+    }
+
+    /// The line to write, newline included.
+    ///
+    /// # Errors
+    /// When the table cannot be written as JSON, or the line is longer than a sidecar takes.
+    pub fn to_line(&self) -> Result<Zeroizing<Vec<u8>>, io::Error>
+    where
+        T: Serialize,
+    {
+        let mut line = Zeroizing::new(serde_json::to_vec(self)?);
+        line.push(b'\n');
+        if line.len() > MAX_BYTES {
+            return Err(io::Error::other("the bundle is longer than 1 MiB"));
+        }
+        Ok(line)
+    }
+}
+
+impl<T: DeserializeOwned> Bundle<T> {
+    /// Parses the line, with or without its newline.
+    ///
+    /// # Errors
+    /// [`BundleError::Json`] and [`BundleError::Key`].
+    pub fn parse(line: &[u8]) -> Result<Self, BundleError> {
+        // First to plain values: serde's words for a wrong type would quote a token in the wrong place.
+        let object = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(line)
+            .map_err(|error| BundleError::Json { column: error.column() })?;
+        let (mut version, mut table) = (None, None);
+        let mut bundle = Bundle::new(());
+        for (key, value) in object {
+            let shape = |expected: &str| BundleError::Key(format!("expected `{key}` to be {expected}"));
+            match key.as_str() {
+                "version" => version = Some(value),
+                "table" => {
+                    let parsed = serde_json::from_value::<T>(value);
+                    table = Some(parsed.map_err(|error| BundleError::Key(format!("table: {error}")))?);
+                }
+                "tokens" => {
+                    bundle.tokens = serde_json::from_value(value)
+                        .map_err(|_| shape("an object of strings that are tokens"))?;
+                }
+                "ca" => {
+                    bundle.ca = serde_json::from_value(value).map_err(|_| shape("a list of PEM strings"))?;
+                }
+                "from" => {
+                    bundle.from = serde_json::from_value(value).map_err(|_| shape("a list of subnets"))?;
+                }
+                "lifeline" => bundle.lifeline = value.as_bool().ok_or_else(|| shape("true or false"))?,
+                unknown => return Err(BundleError::Key(format!("unknown key `{}`", escape(unknown)))),
+            }
+        }
+        if version != Some(serde_json::Value::from(1)) {
+            return Err(BundleError::Key("expected `version` to be 1".into()));
+        }
+        let table = table.ok_or_else(|| BundleError::Key("expected a `table`".into()))?;
+        let Bundle { tokens, ca, from, lifeline, .. } = bundle;
+        Ok(Self { version: 1, table, tokens, ca, from, lifeline })
+    }
+
+    /// Reads the bundle from stdin's first line, without waiting for its end.
+    ///
+    /// # Errors
+    /// [`BundleError`].
+    pub async fn read(stdin: &mut (impl AsyncBufRead + Unpin)) -> Result<Self, BundleError> {
+        Self::read_within(DEADLINE, stdin).await
+    }
+
+    async fn read_within(
+        time: Duration,
+        stdin: &mut (impl AsyncBufRead + Unpin),
+    ) -> Result<Self, BundleError> {
+        let line = tokio::time::timeout(time, read_line(stdin)).await.map_err(|_| BundleError::Late)??;
+        match line {
+            Some(line) => Self::parse(&line),
+            None => Err(BundleError::Short),
+        }
+    }
+}
+
+/// One line, or `None` when stdin ended before a newline.
+async fn read_line(
+    stdin: &mut (impl AsyncBufRead + Unpin),
+) -> Result<Option<Zeroizing<Vec<u8>>>, BundleError> {
+    let mut line = Zeroizing::new(Vec::new());
+    let mut limited = stdin.take(MAX_BYTES as u64 + 1);
+    limited.read_until(b'\n', &mut line).await.map_err(BundleError::Read)?;
+    match line.last() {
+        Some(b'\n') => Ok(Some(line)),
+        _ if line.len() > MAX_BYTES => Err(BundleError::TooLong),
+        _ => Ok(None),
+    }
+}
+
+/// Follows the lifeline: hands over the tokens of each further line, and drains when stdin ends.
+pub async fn follow(
+    mut stdin: impl AsyncBufRead + Unpin,
+    drain: CancellationToken,
+    mut replace: impl FnMut(Tokens),
+) {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Fresh {
+        tokens: Tokens,
+    }
+    loop {
+        let line = tokio::select! {
+            line = read_line(&mut stdin) => line,
+            () = drain.cancelled() => return,
+        };
+        match line {
+            Ok(Some(line)) => match serde_json::from_slice::<Fresh>(&line) {
+                Ok(fresh) => replace(fresh.tokens),
+                Err(_) => {
+                    tracing::warn!(event = "lifeline_ignored", "a line on the lifeline holds no tokens");
+                }
+            },
+            Ok(None) => {
+                tracing::info!(event = "lifeline_lost", "stdin ended: draining");
+                return drain.cancel();
+            }
+            Err(error) => {
+                tracing::warn!(event = "lifeline_lost", error = %error, "stdin cannot be read: draining");
+                return drain.cancel();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::PortTable;
+    use crate::token::Token;
+
+    const TABLE: &str = r#""table":{"forwards":[{"listen":1,"upstream":"a:1"}]}"#;
+
+    fn parse(text: &str) -> Result<Bundle<PortTable>, BundleError> {
+        Bundle::parse(text.as_bytes())
+    }
+
+    #[test]
+    fn what_the_launcher_writes_the_sidecar_reads() {
+        let mut bundle = parse(&format!("{{\"version\":1,{TABLE}}}")).unwrap();
+        bundle.tokens.insert("CRED_PROXY_TOKEN_0".into(), Token::parse("secret-12".into()).unwrap());
+        bundle.ca.push("PEM".into());
+        bundle.from = Some(vec!["10.201.7.0/28".parse().unwrap()]);
+        bundle.lifeline = true;
+        assert_eq!(Bundle::parse(&bundle.to_line().unwrap()).unwrap(), bundle);
+    }
+
+    #[test]
+    fn a_wrong_bundle_is_refused_and_its_secrets_are_not_quoted() {
+        for (text, expected) in [
+            (format!("{{{TABLE}}}"), "`version` to be 1"),
+            (format!("{{\"version\":2,{TABLE}}}"), "`version` to be 1"),
+            ("{\"version\":1}".into(), "expected a `table`"),
+            (format!("{{\"version\":1,{TABLE},\"extra\":\"hunter2\"}}"), "unknown key `extra`"),
+            (format!("{{\"version\":1,{TABLE},\"tokens\":\"hunter2\"}}"), "expected `tokens`"),
+            (format!("{{\"version\":1,{TABLE},\"tokens\":{{\"A\":\"hunter2\\n\"}}}}"), "expected `tokens`"),
+            (format!("{{\"version\":1,{TABLE},\"from\":[\"hunter2\"]}}"), "expected `from`"),
+            (format!("{{\"version\":1,{TABLE},\"lifeline\":\"hunter2\"}}"), "expected `lifeline`"),
+            ("[\"hunter2\"]".into(), "no JSON object"),
+            ("{\"hunter2\"".into(), "no JSON object"),
+            ("{\"version\":1,\"table\":{\"forwards\":[]}}".into(), "at least one row"),
+        ] {
+            let error = parse(&text).unwrap_err().to_string();
+            assert!(error.contains(expected) && !error.contains("hunter2"), "{text}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_late_short_or_oversized_bundle_is_refused() {
+        let (_open, silent) = tokio::io::duplex(8);
+        let mut silent = tokio::io::BufReader::new(silent);
+        let late = Bundle::<PortTable>::read_within(Duration::from_millis(1), &mut silent).await;
+        assert!(matches!(late, Err(BundleError::Late)));
+        let short = Bundle::<PortTable>::read(&mut b"{\"version\":1".as_slice()).await;
+        assert!(matches!(short, Err(BundleError::Short)));
+        let long = vec![b' '; MAX_BYTES + 10];
+        let long = Bundle::<PortTable>::read(&mut long.as_slice()).await;
+        assert!(matches!(long, Err(BundleError::TooLong)));
+    }
+
+    #[tokio::test]
+    async fn the_lifeline_brings_tokens_and_its_end_drains() {
+        let lines = b"{\"tokens\":{\"A\":\"new-value\"}}\nnonsense\n";
+        let (drain, mut seen) = (CancellationToken::new(), Vec::new());
+        follow(lines.as_slice(), drain.clone(), |tokens| seen.push(tokens)).await;
+        assert!(drain.is_cancelled());
+        assert_eq!(seen.len(), 1);
+        assert_eq!(seen[0]["A"].expose(), "new-value");
+    }
+}

@@ -1,0 +1,63 @@
+//! The end of a server: stop accepting, let open ones end, and not for ever.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The token that SIGTERM and SIGINT cancel; a second signal ends the process at once.
+///
+/// Works as PID 1 too, where a signal without a handler is ignored by the kernel (pid_namespaces(7)).
+///
+/// # Errors
+/// When the handlers cannot be installed.
+pub fn on_signals() -> io::Result<CancellationToken> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    let drain = CancellationToken::new();
+    let cancel = drain.clone();
+    tokio::spawn(async move {
+        let signalled =
+            |first: bool| tracing::info!(event = if first { "drain" } else { "end" }, "signalled");
+        let mut next = async || {
+            tokio::select! {
+                _ = term.recv() => 128 + 15,
+                _ = int.recv() => 128 + 2,
+            }
+        };
+        next().await;
+        signalled(true);
+        cancel.cancel();
+        let code = next().await;
+        signalled(false);
+        #[expect(clippy::disallowed_methods, reason = "a second signal ends at once, whatever hangs")]
+        std::process::exit(code);
+    });
+    Ok(drain)
+}
+
+/// Waits for the open connections to end, at most for `timeout`. Says how many were left then.
+pub async fn finish(open: &TaskTracker, timeout: Duration) -> usize {
+    open.close();
+    let _ = tokio::time::timeout(timeout, open.wait()).await;
+    let left = open.len();
+    if left > 0 {
+        tracing::warn!(event = "drain_timeout", open = left, "connections were cut at the drain's deadline");
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_stalled_connection_does_not_hold_the_end() {
+        let open = TaskTracker::new();
+        open.spawn(std::future::pending::<()>());
+        open.spawn(async {});
+        assert_eq!(finish(&open, Duration::from_millis(50)).await, 1);
+    }
+}

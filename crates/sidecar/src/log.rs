@@ -1,0 +1,267 @@
+//! Logs on stderr: one line an event, as text for people or as flat JSON for machines.
+//!
+//! JSON holds `timestamp` (RFC 3339, UTC), `level`, `event`, then the fields; what is absent is
+//! left out. Control characters are escaped in both forms.
+
+use std::fmt::{self, Write as _};
+use std::io::IsTerminal as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormattedFields};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::exit::escape;
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One flat object per line.
+    Json,
+}
+
+impl Format {
+    /// Text on a terminal, JSON elsewhere.
+    pub fn detect() -> Self {
+        if std::io::stderr().is_terminal() { Self::Text } else { Self::Json }
+    }
+}
+
+/// Sends logs to stderr from now on. `RUST_LOG` names targets and levels (`info`, `ssh_gate=debug,hyper=warn`);
+/// without it, or when it does not parse, everything from `info` up is written.
+pub fn init(format: Option<Format>) {
+    let asked = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
+    let parsed = asked.as_deref().map(str::parse::<Targets>);
+    let wrong = matches!(parsed, Some(Err(_)));
+    let targets =
+        parsed.and_then(Result::ok).unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .event_format(Lines(format.unwrap_or_else(Format::detect)));
+    let subscriber = tracing_subscriber::registry().with(targets).with(lines);
+    // A second call, as in tests, keeps the first one's.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    if wrong {
+        tracing::warn!(event = "log_filter", "RUST_LOG does not parse: writing info and above");
+    }
+}
+
+struct Lines(Format);
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let now = humantime::format_rfc3339_millis(SystemTime::now());
+        let level = event.metadata().level();
+        let name = fields.event.as_deref().unwrap_or(event.metadata().target());
+        match self.0 {
+            Format::Json => {
+                let line = fields.json(&now.to_string(), level.as_str(), name);
+                writeln!(writer, "{line}")
+            }
+            Format::Text => {
+                write!(writer, "{now} {level:>5} {}", escape(name))?;
+                for span in context.event_scope().into_iter().flatten() {
+                    if let Some(fields) = span.extensions().get::<FormattedFields<N>>() {
+                        write!(writer, " {}", escape(fields))?;
+                    }
+                }
+                for (key, value) in &fields.rest {
+                    match value {
+                        Value::Text(text) if text.is_empty() || text.contains([' ', '"', '=']) => {
+                            write!(writer, " {key}={text:?}")?;
+                        }
+                        Value::Text(text) => write!(writer, " {key}={}", escape(text))?,
+                        Value::Plain(text) => write!(writer, " {key}={text}")?,
+                    }
+                }
+                writeln!(writer)
+            }
+        }
+    }
+}
+
+/// The fields of one event, in the order they were given.
+#[derive(Default)]
+struct Fields {
+    event: Option<String>,
+    rest: Vec<(&'static str, Value)>,
+}
+
+enum Value {
+    /// A string: quoted in JSON.
+    Text(String),
+    /// A number or a boolean: as it stands.
+    Plain(String),
+}
+
+impl Fields {
+    fn json(&self, now: &str, level: &str, event: &str) -> String {
+        let mut line = String::with_capacity(256);
+        let quote = |line: &mut String, text: &str| {
+            // Serializing a string cannot fail.
+            line.push_str(&serde_json::to_string(text).unwrap_or_default());
+        };
+        let _ =
+            write!(line, "{{\"timestamp\":\"{now}\",\"level\":\"{}\",\"event\":", level.to_ascii_lowercase());
+        quote(&mut line, event);
+        for (key, value) in &self.rest {
+            line.push(',');
+            quote(&mut line, key);
+            line.push(':');
+            match value {
+                Value::Text(text) => quote(&mut line, text),
+                Value::Plain(text) => line.push_str(text),
+            }
+        }
+        line.push('}');
+        line
+    }
+
+    fn push(&mut self, field: &Field, value: Value) {
+        match (field.name(), value) {
+            ("event", Value::Text(name)) => self.event = Some(name),
+            // These three are the line's own.
+            ("timestamp" | "level", _) => {}
+            (name, value) => self.rest.push((name, value)),
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.push(field, Value::Text(value.to_owned()));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.push(field, Value::Plain(value.to_string()));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.push(field, Value::Plain(value.to_string()));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.push(field, Value::Plain(value.to_string()));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        let value =
+            if value.is_finite() { Value::Plain(value.to_string()) } else { Value::Text(value.to_string()) };
+        self.push(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.push(field, Value::Text(format!("{value:?}")));
+    }
+}
+
+/// Counts what repeats, so that a flood of refusals is a line now and then, with its count.
+#[derive(Debug, Default)]
+pub struct Coalesced {
+    total: AtomicU64,
+    logged: Mutex<Option<(Instant, u64)>>,
+}
+
+/// How often a repeated event is written.
+const COALESCE: Duration = Duration::from_secs(1);
+
+impl Coalesced {
+    /// Counts one; `Some(n)` when it is time for a line, `n` being how many happened since the last one.
+    pub fn count(&self) -> Option<u64> {
+        let total = self.total.fetch_add(1, Ordering::Relaxed) + 1;
+        let Ok(mut logged) = self.logged.lock() else { return None };
+        let now = Instant::now();
+        let before = match *logged {
+            Some((at, _)) if now.duration_since(at) < COALESCE => return None,
+            Some((_, before)) => before,
+            None => 0,
+        };
+        *logged = Some((now, total));
+        Some(total.saturating_sub(before))
+    }
+
+    /// How many there were in all.
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: Format) -> String {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let layer = tracing_subscriber::fmt::layer()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .event_format(Lines(format));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let absent: Option<u64> = None;
+            tracing::info!(event = "closed", alias = "git\x1bhub", up_bytes = 5_u64, absent, side = %"gate");
+        });
+        let bytes = kept.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_json_line_is_flat_and_leaves_out_what_is_absent() {
+        let line = logged(Format::Json);
+        let rest = line.split_once(r#""level":"info","#).unwrap().1;
+        assert_eq!(
+            rest,
+            "\"event\":\"closed\",\"alias\":\"git\\u001bhub\",\"up_bytes\":5,\"side\":\"gate\"}\n"
+        );
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert!(value["timestamp"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn a_text_line_escapes_what_a_peer_sent() {
+        let line = logged(Format::Text);
+        assert!(line.ends_with("INFO closed alias=git\\u{1b}hub up_bytes=5 side=gate\n"), "{line}");
+    }
+
+    #[test]
+    fn a_flood_is_one_line_with_its_count() {
+        let flood = Coalesced::default();
+        assert_eq!(flood.count(), Some(1));
+        assert!((0..100).all(|_| flood.count().is_none()));
+        assert_eq!(flood.total(), 101);
+    }
+}
