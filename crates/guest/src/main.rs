@@ -1,3 +1,12 @@
-//! Not yet written.
+//! Arguments in, exit code out; everything else is the library's.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use bottle_guest::cli::{self, Cli};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    cli::run(Cli::parse())
+}
