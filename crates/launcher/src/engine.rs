@@ -31,18 +31,30 @@ pub trait Engine: Send + Sync {
     fn remove_image(&self, reference: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Creates a bridge network and returns its id. [`EngineError::SubnetTaken`] when its subnet overlaps another.
-    fn create_network(&self, spec: &NetworkSpec) -> impl Future<Output = Result<NetworkId, EngineError>> + Send;
+    fn create_network(
+        &self,
+        spec: &NetworkSpec,
+    ) -> impl Future<Output = Result<NetworkId, EngineError>> + Send;
     /// The network of that name or id, or `None`.
     fn network(&self, reference: &str) -> impl Future<Output = Result<Option<Network>, EngineError>> + Send;
     /// The networks that carry a label, given as `key` or `key=value`; all networks for `None`.
-    fn networks(&self, label: Option<&str>) -> impl Future<Output = Result<Vec<Network>, EngineError>> + Send;
+    fn networks(&self, label: Option<&str>)
+    -> impl Future<Output = Result<Vec<Network>, EngineError>> + Send;
     /// Connects a created container to a network.
-    fn connect(&self, network: &NetworkId, container: &ContainerId, endpoint: &Endpoint) -> impl Future<Output = Result<(), EngineError>> + Send;
+    fn connect(
+        &self,
+        network: &NetworkId,
+        container: &ContainerId,
+        endpoint: &Endpoint,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
     /// Removes a network; a missing one is success.
     fn remove_network(&self, id: &NetworkId) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Creates a container, not yet started, and returns its id. [`EngineError::NameTaken`] when its name is in use.
-    fn create_container(&self, spec: &ContainerSpec) -> impl Future<Output = Result<ContainerId, EngineError>> + Send;
+    fn create_container(
+        &self,
+        spec: &ContainerSpec,
+    ) -> impl Future<Output = Result<ContainerId, EngineError>> + Send;
     /// Starts a created container.
     fn start(&self, id: &ContainerId) -> impl Future<Output = Result<(), EngineError>> + Send;
     /// Attaches to the standard streams of a container without a terminal. Attach before the start, to miss nothing.
@@ -50,21 +62,36 @@ pub trait Engine: Send + Sync {
     /// Waits until a container has ended and returns its exit code.
     fn wait(&self, id: &ContainerId) -> impl Future<Output = Result<i64, EngineError>> + Send;
     /// What the engine knows of a container, or `None` when it is gone.
-    fn container(&self, reference: &str) -> impl Future<Output = Result<Option<Container>, EngineError>> + Send;
+    fn container(
+        &self,
+        reference: &str,
+    ) -> impl Future<Output = Result<Option<Container>, EngineError>> + Send;
     /// The containers, running or not, that carry a label, given as `key` or `key=value`; all containers for `None`.
-    fn containers(&self, label: Option<&str>) -> impl Future<Output = Result<Vec<Container>, EngineError>> + Send;
+    fn containers(
+        &self,
+        label: Option<&str>,
+    ) -> impl Future<Output = Result<Vec<Container>, EngineError>> + Send;
     /// The last lines, at most `tail`, of what a container wrote, stdout and stderr together.
-    fn logs(&self, id: &ContainerId, tail: usize) -> impl Future<Output = Result<String, EngineError>> + Send;
+    fn logs(&self, id: &ContainerId, tail: usize)
+    -> impl Future<Output = Result<String, EngineError>> + Send;
     /// Kills and removes a container and its anonymous volumes; a missing one is success.
     fn remove_container(&self, id: &ContainerId) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Unpacks a tar archive, whose paths are relative to `/`, into a container, owners and modes as they stand in it.
     fn put(&self, id: &ContainerId, archive: Bytes) -> impl Future<Output = Result<(), EngineError>> + Send;
     /// Reads one small regular file (at most 1 MiB) out of a container, `None` when it is not there.
-    fn read_file(&self, id: &ContainerId, path: &str) -> impl Future<Output = Result<Option<Bytes>, EngineError>> + Send;
+    fn read_file(
+        &self,
+        id: &ContainerId,
+        path: &str,
+    ) -> impl Future<Output = Result<Option<Bytes>, EngineError>> + Send;
 
     /// Runs a command in a running container, and joins its streams.
-    fn exec(&self, id: &ContainerId, spec: &ExecSpec) -> impl Future<Output = Result<Exec, EngineError>> + Send;
+    fn exec(
+        &self,
+        id: &ContainerId,
+        spec: &ExecSpec,
+    ) -> impl Future<Output = Result<Exec, EngineError>> + Send;
     /// The exit code of an exec whose output has ended; waits for it, within a deadline.
     fn exec_exit_code(&self, exec: &ExecId) -> impl Future<Output = Result<i64, EngineError>> + Send;
 }
@@ -87,7 +114,9 @@ pub enum EngineError {
         address: String,
     },
     /// The engine's address makes no sense.
-    #[error("expected an engine address such as unix:///var/run/docker.sock or tcp://127.0.0.1:2375, found {found:?}")]
+    #[error(
+        "expected an engine address such as unix:///var/run/docker.sock or tcp://127.0.0.1:2375, found {found:?}"
+    )]
     Address {
         /// What was given.
         found: String,

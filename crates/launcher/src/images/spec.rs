@@ -1,0 +1,258 @@
+//! From a description of an image to the bytes of its archive.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::layer::Archive;
+use super::{BuiltImage, Layer, sha256};
+
+/// An image, described.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageSpec {
+    /// Its name without a tag, e.g. `localhost/claude-bottle/ssh-gate`; the tag follows from its contents.
+    pub name: String,
+    /// Its architecture in Rust's words: `x86_64`, `aarch64`.
+    pub arch: String,
+    /// The program and its fixed arguments.
+    pub entrypoint: Vec<String>,
+    /// Further arguments, or the command where there is no entrypoint.
+    pub command: Vec<String>,
+    /// Its environment.
+    pub env: BTreeMap<String, String>,
+    /// The user, e.g. `65532:65532`; root when absent.
+    pub user: Option<String>,
+    /// The working directory.
+    pub working_dir: Option<String>,
+    /// Ports, e.g. `9099/tcp`.
+    pub exposed_ports: Vec<String>,
+    /// How the engine asks whether it is well.
+    pub healthcheck: Option<Healthcheck>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its layers, lowest first.
+    pub layers: Vec<Layer>,
+}
+
+/// How the engine asks whether a container is well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Healthcheck {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Seconds between two questions.
+    pub interval: u64,
+    /// Seconds an answer may take.
+    pub timeout: u64,
+    /// Seconds in which a failure does not count.
+    pub start_period: u64,
+}
+
+impl ImageSpec {
+    /// Builds the archive. Equal descriptions give equal bytes and ids.
+    pub fn build(&self) -> BuiltImage {
+        let layers: Vec<Blob> = self.layers.iter().map(|Layer(tar)| Blob::new(tar.to_vec())).collect();
+        let config = Blob::json(&self.configuration(&layers));
+        let manifest = Blob::json(&manifest(&config, &layers));
+        let version = &config.digest[..12];
+        let tag = format!("{}:{version}", self.name);
+
+        let mut archive = Archive::default();
+        archive.folder("blobs/");
+        archive.folder("blobs/sha256/");
+        let mut blobs: Vec<&Blob> = layers.iter().chain([&config, &manifest]).collect();
+        blobs.sort_by(|a, b| a.digest.cmp(&b.digest));
+        blobs.dedup_by(|a, b| a.digest == b.digest);
+        for blob in blobs {
+            archive.file(&blob.path(), 0o444, &blob.bytes);
+        }
+        archive.file("index.json", 0o444, &bytes(&self.index(&manifest, &tag, version)));
+        archive.file("manifest.json", 0o444, &bytes(&docker_manifest(&config, &layers, &tag)));
+        archive.file("oci-layout", 0o444, &bytes(&json!({ "imageLayoutVersion": "1.0.0" })));
+        BuiltImage {
+            archive: archive.finish(),
+            config_digest: config.reference(),
+            manifest_digest: manifest.reference(),
+            tag,
+        }
+    }
+
+    fn configuration(&self, layers: &[Blob]) -> Value {
+        let mut config = serde_json::Map::new();
+        let mut set = |key: &str, value: Value| drop(config.insert(key.to_owned(), value));
+        let env: Vec<String> = self.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        for (key, list) in [("Entrypoint", &self.entrypoint), ("Cmd", &self.command), ("Env", &env)] {
+            if !list.is_empty() {
+                set(key, json!(list));
+            }
+        }
+        for (key, text) in [("User", &self.user), ("WorkingDir", &self.working_dir)] {
+            if let Some(text) = text {
+                set(key, json!(text));
+            }
+        }
+        if !self.exposed_ports.is_empty() {
+            let ports: BTreeMap<&str, Value> =
+                self.exposed_ports.iter().map(|port| (port.as_str(), json!({}))).collect();
+            set("ExposedPorts", json!(ports));
+        }
+        if let Some(check) = &self.healthcheck {
+            let test: Vec<&str> =
+                ["CMD"].into_iter().chain(check.command.iter().map(String::as_str)).collect();
+            let nanos = |seconds: u64| seconds.saturating_mul(1_000_000_000);
+            set(
+                "Healthcheck",
+                json!({ "Test": test, "Interval": nanos(check.interval), "Timeout": nanos(check.timeout),
+                        "StartPeriod": nanos(check.start_period) }),
+            );
+        }
+        if !self.labels.is_empty() {
+            set("Labels", json!(self.labels));
+        }
+        let diff_ids: Vec<String> = layers.iter().map(Blob::reference).collect();
+        json!({
+            "architecture": self.platform(), "os": "linux", "created": EPOCH, "config": config,
+            "rootfs": { "type": "layers", "diff_ids": diff_ids },
+            "history": vec![json!({ "created": EPOCH, "created_by": "claude-bottle" }); layers.len()],
+        })
+    }
+
+    fn index(&self, manifest: &Blob, tag: &str, version: &str) -> Value {
+        json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": [ {
+                "mediaType": MANIFEST, "digest": manifest.reference(), "size": manifest.bytes.len(),
+                "annotations": { "io.containerd.image.name": tag, "org.opencontainers.image.ref.name": version },
+                "platform": { "architecture": self.platform(), "os": "linux" },
+            } ],
+        })
+    }
+
+    /// The architecture in Go's words.
+    fn platform(&self) -> &str {
+        match self.arch.as_str() {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        }
+    }
+}
+
+/// The OCI manifest.
+fn manifest(config: &Blob, layers: &[Blob]) -> Value {
+    let descriptor = |kind: &str, blob: &Blob| json!({ "mediaType": kind, "digest": blob.reference(), "size": blob.bytes.len() });
+    json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": descriptor("application/vnd.oci.image.config.v1+json", config),
+        "layers": layers.iter().map(|layer| descriptor("application/vnd.oci.image.layer.v1.tar", layer)).collect::<Vec<_>>(),
+    })
+}
+
+/// The docker-archive's manifest, for engines before 25.
+fn docker_manifest(config: &Blob, layers: &[Blob], tag: &str) -> Value {
+    let layers: Vec<String> = layers.iter().map(Blob::path).collect();
+    json!([ { "Config": config.path(), "RepoTags": [tag], "Layers": layers } ])
+}
+
+/// A piece of the archive that is named by its digest.
+struct Blob {
+    digest: String,
+    bytes: Vec<u8>,
+}
+
+impl Blob {
+    fn new(bytes: Vec<u8>) -> Blob {
+        Blob { digest: sha256(&bytes), bytes }
+    }
+
+    fn json(value: &Value) -> Blob {
+        Blob::new(bytes(value))
+    }
+
+    fn reference(&self) -> String {
+        format!("sha256:{}", self.digest)
+    }
+
+    fn path(&self) -> String {
+        format!("blobs/sha256/{}", self.digest)
+    }
+}
+
+/// serde_json keeps the keys of its maps sorted, so equal values are equal bytes.
+fn bytes(value: &Value) -> Vec<u8> {
+    value.to_string().into_bytes()
+}
+
+/// A fixed time, since the time of building must not change the id.
+const EPOCH: &str = "1970-01-01T00:00:00Z";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    fn small(contents: &[u8]) -> ImageSpec {
+        ImageSpec {
+            name: "localhost/claude-bottle/small".into(),
+            arch: "x86_64".into(),
+            entrypoint: vec!["/small".into()],
+            env: BTreeMap::from([("B".into(), "2".into()), ("A".into(), "1".into())]),
+            layers: vec![Layer::executable("small", contents)],
+            ..ImageSpec::default()
+        }
+    }
+
+    #[test]
+    fn the_same_description_gives_the_same_bytes_and_another_gives_another_id() {
+        let (first, again, other) = (small(b"x").build(), small(b"x").build(), small(b"y").build());
+        assert_eq!(first, again);
+        assert_ne!(first.config_digest, other.config_digest);
+        assert_ne!(first.manifest_digest, other.manifest_digest);
+        assert_ne!(first.tag, other.tag);
+    }
+
+    #[test]
+    fn the_id_of_a_fixed_image_never_changes() {
+        // A change here means that every user loads every image anew: make it on purpose.
+        let built = small(b"x").build();
+        assert_eq!(built.config_digest, "sha256:PINNED");
+    }
+
+    #[test]
+    fn the_archive_is_a_docker_archive_and_an_oci_layout_whose_digests_agree() {
+        let built = small(b"x").build();
+        let mut files = BTreeMap::new();
+        for entry in tar::Archive::new(built.archive.as_ref()).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let header = entry.header();
+            assert_eq!((header.mtime().unwrap(), header.uid().unwrap(), header.gid().unwrap()), (0, 0, 0));
+            let path = entry.path().unwrap().display().to_string();
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).unwrap();
+            files.insert(path, bytes);
+        }
+        let json = |path: &str| serde_json::from_slice::<Value>(&files[path]).unwrap();
+        for (path, bytes) in &files {
+            if let Some(digest) = path.strip_prefix("blobs/sha256/").filter(|digest| !digest.is_empty()) {
+                assert_eq!(digest, sha256(bytes));
+            }
+        }
+
+        let docker = &json("manifest.json")[0];
+        let config = docker["Config"].as_str().unwrap();
+        assert_eq!(config, built.config_digest.replace("sha256:", "blobs/sha256/"));
+        assert_eq!(docker["RepoTags"][0], built.tag);
+        assert!(built.tag.ends_with(&built.config_digest[7..19]), "{}", built.tag);
+        assert_eq!(json(config)["config"]["Env"], json!(["A=1", "B=2"]));
+        assert_eq!(json(config)["config"].get("Cmd"), None);
+
+        let index = &json("index.json")["manifests"][0];
+        assert_eq!(index["digest"], built.manifest_digest);
+        let manifest = json(&built.manifest_digest.replace("sha256:", "blobs/sha256/"));
+        assert_eq!(manifest["config"]["digest"], built.config_digest);
+        assert_eq!(json("oci-layout")["imageLayoutVersion"], "1.0.0");
+    }
+}
