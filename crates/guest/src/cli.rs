@@ -31,7 +31,7 @@ enum Command {
     ///
     /// Prints one line of JSON, {"event":"ready","listen":"unix:..."}, when it accepts. SIGTERM
     /// and SIGINT stop accepting, remove the socket and give open connections two seconds; a
-    /// second signal ends at once. SIGHUP and a closed stdout or stderr do not end it.
+    /// second signal ends at once, with exit code 1. SIGHUP and a closed stdout or stderr do not end it.
     Relay(RelayArgs),
     /// Delete the default routes of this network namespace, IPv4 and IPv6
     ///

@@ -5,7 +5,12 @@
 
 mod common;
 
-use std::{io::Write, net::Shutdown, os::unix::net::UnixStream, time::Duration};
+use std::{
+    io::Write,
+    net::Shutdown,
+    os::unix::net::{UnixListener, UnixStream},
+    time::Duration,
+};
 
 use common::{FAILURE, LIST, Scene, ask, assert_closed, eventually, framed, receive, send, string};
 
@@ -217,6 +222,30 @@ fn after_a_session_bind_the_ssh_agent_sees_one_connection() {
     assert_eq!(ask(&mut stream, &LIST), [11, 4]);
     // Another's connection is another's.
     assert_eq!(ask(&mut scene.connect(), &LIST), [11, 1]);
+}
+
+#[test]
+fn a_full_backlog_of_the_ssh_agent_is_waited_for() {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
+    let scene = Scene::new();
+    let upstream = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    bind(&upstream, &SocketAddrUnix::new(scene.path("agent")).unwrap()).unwrap();
+    // Room for one, and that one is there.
+    listen(&upstream, 0).unwrap();
+    let _first_in_line = common::connect(&scene.path("agent"));
+    let _relay = scene.relay(&["--ssh-agent"]);
+    let mut stream = scene.connect();
+    send(&mut stream, &LIST);
+    stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert_eq!(receive(&mut stream), None);
+
+    stream.set_read_timeout(Some(common::DEADLINE)).unwrap();
+    let upstream = UnixListener::from(upstream);
+    let _ = upstream.accept().unwrap();
+    let (mut accepted, _) = upstream.accept().unwrap();
+    assert_eq!(receive(&mut accepted).unwrap(), LIST);
+    send(&mut accepted, &echo(&LIST));
+    assert_eq!(receive(&mut stream).unwrap(), [12, 11]);
 }
 
 #[test]

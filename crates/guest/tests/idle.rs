@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use common::{GUEST, Running, eventually};
+use common::{GUEST, Running, UNSHARE_IS_MISSING, eventually, unshare};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// The processes whose parent this is, zombies too.
@@ -44,11 +44,8 @@ fn children_are_reaped_whenever_they_end() {
 #[test]
 fn it_ends_as_pid_1() {
     for signal in [Signal::TERM, Signal::INT] {
-        let child = Command::new("unshare")
-            .args(["--pid", "--fork", "--kill-child", GUEST, "idle"])
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("unshare is needed for this test: install Debian's util-linux");
+        let args = ["--pid", "--fork", "--kill-child", GUEST, "idle"];
+        let child = unshare().args(args).spawn().expect(UNSHARE_IS_MISSING);
         let mut unshare = Running(child);
         let inner = eventually("the guest", || children(unshare.0.id()).first().copied());
         let catches = || {

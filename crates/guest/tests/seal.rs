@@ -1,14 +1,14 @@
 //! After the seal no default route is left; what leads to the subnet stays.
 //!
-//! Runs in network namespaces of the test's own, so it needs root.
+//! Runs in network namespaces of the test's own: as root, or where users may make namespaces.
 
 #![allow(clippy::unwrap_used, reason = "a scene that cannot be set is a failed test")]
 
 mod common;
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
-use common::GUEST;
+use common::{GUEST, UNSHARE_IS_MISSING, unshare};
 
 /// Runs a script in a new network namespace, where `$0` is the guest.
 #[track_caller]
@@ -16,11 +16,7 @@ fn in_namespace(script: &str) -> Output {
     let ip = Command::new("ip").arg("-Version").output();
     assert!(ip.is_ok(), "ip is needed for this test: install Debian's iproute2");
     let script = format!("set -e; {script}");
-    Command::new("unshare")
-        .args(["--net", "sh", "-c", &script, GUEST])
-        .stdin(Stdio::null())
-        .output()
-        .expect("unshare is needed for this test: install Debian's util-linux")
+    unshare().args(["--net", "sh", "-c", &script, GUEST]).output().expect(UNSHARE_IS_MISSING)
 }
 
 #[track_caller]

@@ -194,6 +194,19 @@ impl Scene {
     }
 }
 
+/// `unshare`, as root or as the root of a user namespace.
+pub fn unshare() -> Command {
+    let mut command = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// What to do about it.
+pub const UNSHARE_IS_MISSING: &str = "unshare is needed for this test: install Debian's util-linux";
+
 /// A tool of OpenSSH's that asks nobody anything.
 pub fn openssh(tool: &str) -> Command {
     let mut command = Command::new(tool);
