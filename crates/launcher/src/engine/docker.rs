@@ -9,20 +9,19 @@ mod address;
 mod answers;
 mod creation;
 mod files;
+mod output;
+mod target;
 mod transport;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::NetworkConnectRequest;
-use bollard::query_parameters::{AttachContainerOptionsBuilder, LogsOptionsBuilder};
+use bollard::query_parameters::AttachContainerOptionsBuilder;
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
 use hyper::Method;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::OnceCell;
 
 use self::address::Address;
@@ -31,10 +30,11 @@ use self::answers::{
     read,
 };
 use self::creation::Priorities;
+use self::target::{escaped, label_filter};
 use self::transport::{Ask, Payload};
 use super::{
     Container, ContainerId, ContainerSpec, Endpoint, Engine, EngineError, EngineInfo, Exec, ExecId, ExecSpec,
-    Image, Network, NetworkId, NetworkMode, NetworkSpec, Output, OutputStream, Streams,
+    Image, Network, NetworkId, NetworkMode, NetworkSpec, Streams,
 };
 
 /// A container engine that is asked over its API.
@@ -113,20 +113,6 @@ impl Docker {
             Ok(Priorities::of(&version.api_version))
         });
         asked.await.copied()
-    }
-
-    fn output<S>(&self, act: &'static str, stream: S) -> OutputStream
-    where
-        S: Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send + 'static,
-    {
-        let address = Arc::clone(&self.address);
-        Box::pin(stream.map(move |piece| match piece {
-            Ok(LogOutput::StdErr { message }) => Ok(Output::Stderr(message)),
-            Ok(
-                LogOutput::StdOut { message } | LogOutput::Console { message } | LogOutput::StdIn { message },
-            ) => Ok(Output::Stdout(message)),
-            Err(error) => Err(transport::meaning(&address, act, error)),
-        }))
     }
 }
 
@@ -251,7 +237,7 @@ impl Engine for Docker {
             .build();
         let act = "attach to the container";
         let attached = self.within(act, self.client.attach_container(&id.0, Some(options))).await?;
-        Ok(Streams { output: self.output(act, attached.output), input: attached.input })
+        Ok(Streams { output: output::pieces(&self.address, act, attached.output), input: attached.input })
     }
 
     async fn wait(&self, id: &ContainerId) -> Result<i64, EngineError> {
@@ -276,20 +262,7 @@ impl Engine for Docker {
     }
 
     async fn logs(&self, id: &ContainerId, tail: usize) -> Result<String, EngineError> {
-        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&tail.to_string()).build();
-        let collected = async {
-            let mut pieces = Box::pin(self.client.logs(&id.0, Some(options)));
-            let mut text = Vec::new();
-            while let Some(piece) = pieces.next().await {
-                text.extend_from_slice(&piece?.into_bytes());
-                // Lines may be of any length: what was written last counts.
-                if text.len() > 2 * LOGS_LIMIT {
-                    text.drain(..text.len() - LOGS_LIMIT);
-                }
-            }
-            Ok(String::from_utf8_lossy(&text).into_owned())
-        };
-        self.within("read the container's logs", collected).await
+        self.within("read the container's logs", output::tail(&self.client, id, tail)).await
     }
 
     async fn remove_container(&self, id: &ContainerId) -> Result<(), EngineError> {
@@ -349,7 +322,7 @@ impl Engine for Docker {
         let start = StartExecOptions { detach: !spec.stdin && !spec.output, ..StartExecOptions::default() };
         let streams = match self.within(act, self.client.start_exec(&created.id, Some(start))).await? {
             StartExecResults::Attached { output, input } => {
-                Some(Streams { output: self.output(act, output), input })
+                Some(Streams { output: output::pieces(&self.address, act, output), input })
             }
             StartExecResults::Detached => None,
         };
@@ -393,31 +366,9 @@ fn subnet_taken(message: &str) -> bool {
         .any(|words| message.contains(words))
 }
 
-fn label_filter(label: Option<&str>) -> String {
-    label.map_or_else(String::new, |label| {
-        let filters = serde_json::json!({ "label": [label] }).to_string();
-        format!("filters={}", escaped(&filters))
-    })
-}
-
-fn escaped(text: &str) -> String {
-    utf8_percent_encode(text, UNSAFE).to_string()
-}
-
-/// All that could end a path segment or a query; names of images keep their slashes and colons.
-const UNSAFE: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~')
-    .remove(b'/')
-    .remove(b':')
-    .remove(b'@');
 /// Engines answer within seconds; one that is busy removing many containers has been seen to take ten.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Archives of gigabytes are unpacked while we wait.
 const LOAD_DEADLINE: Duration = Duration::from_secs(120);
 /// How often we look whether something has ended that the engine does not announce.
 const POLL: Duration = Duration::from_millis(20);
-/// The most that is kept of a container's logs.
-const LOGS_LIMIT: usize = 1 << 20;
