@@ -6,4 +6,11 @@
 #![forbid(unsafe_code)]
 
 pub mod engine;
+pub mod failure;
+pub mod host;
 pub mod images;
+pub mod launcher_id;
+pub mod manifest;
+pub mod names;
+pub mod plan;
+pub mod settings;
