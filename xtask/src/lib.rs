@@ -1,1 +1,130 @@
-//! Not yet written.
+//! What a newcomer types: `cargo xtask demo` and `cargo xtask test`, each from a fresh clone.
+//!
+//! - [`build`]: the sidecars, then the launcher with them inside.
+//! - [`demo`]: a bottle that ran, proved its isolation and was removed.
+//! - [`tests`]: every test of the project.
+//! - [`sizes`]: whether the sidecars are static and small enough.
+//! - [`prerequisites`], [`engine`]: what these need is installed, started and ended again, or named.
+
+#![forbid(unsafe_code)]
+
+pub mod build;
+pub mod demo;
+pub mod engine;
+pub mod prerequisites;
+pub mod process;
+pub mod sizes;
+pub mod story;
+pub mod tests;
+
+use std::error::Error;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use build::Tree;
+use prerequisites::Consent;
+use process::Interrupt;
+use story::Story;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Builds release binaries: the sidecars first, then the launcher with them inside
+    Build(Install),
+    /// Runs a bottle, from a fresh clone to "nothing left"
+    Demo(Install),
+    /// Runs all tests, on a real engine, too
+    Test {
+        #[command(flatten)]
+        install: Install,
+        /// Passed on to the test runner, e.g. `-- -p ssh-gate`
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Checks that the built sidecars are static and below their size ceilings
+    Sizes,
+    /// Release archives, checksums, SBOM (not yet)
+    Dist,
+    /// Measures against peers (not yet)
+    Bench,
+    /// Runs the conformance suites (not yet)
+    Conformance,
+}
+
+#[derive(Debug, Clone, Copy, clap::Args)]
+struct Install {
+    /// Installs missing Debian packages without asking (as CI=true does)
+    #[arg(long)]
+    install: bool,
+}
+
+impl Install {
+    fn consent(self) -> Consent {
+        Consent::find(self.install)
+    }
+}
+
+/// Runs the command of this process's arguments, and tells what went wrong on stderr.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let ended = runtime.block_on(run(arguments.command));
+    // A read of a terminal may still be waiting on its thread.
+    runtime.shutdown_background();
+    match ended {
+        Ok(code) => code,
+        Err(error) => failed(error.as_ref()),
+    }
+}
+
+async fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
+    let tree = Tree::find();
+    let interrupt = Interrupt::listen()?;
+    let story = Story::begin();
+    match command {
+        Command::Build(install) => {
+            prerequisites::for_building(&tree, install.consent(), &interrupt).await?;
+            build::sidecars(&tree, &interrupt).await?;
+            build::launcher(&tree, &interrupt).await?;
+        }
+        Command::Demo(install) => Box::pin(demo::demo(&tree, install.consent(), &story, &interrupt)).await?,
+        Command::Test { install, arguments } => {
+            return Ok(
+                Box::pin(tests::tests(&tree, install.consent(), &arguments, &story, &interrupt)).await?
+            );
+        }
+        Command::Sizes => sizes::sizes(&tree)?,
+        Command::Dist | Command::Bench | Command::Conformance => {
+            let _ = writeln!(std::io::stderr(), "error: not yet");
+            return Ok(ExitCode::from(2));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints an error and its causes, each once, and a hint where the last of them has one.
+fn failed(error: &(dyn Error + 'static)) -> ExitCode {
+    let mut stderr = std::io::stderr();
+    let mut told = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let text = inner.to_string();
+        if !told.ends_with(&text) {
+            told = format!("{told}: {text}");
+        }
+        cause = inner.source();
+    }
+    let _ = writeln!(stderr, "error: {told}");
+    ExitCode::FAILURE
+}

@@ -1,3 +1,8 @@
-//! Not yet written.
+//! `cargo xtask`: see [`xtask`].
+#![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    xtask::main()
+}

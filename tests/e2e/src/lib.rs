@@ -1,1 +1,18 @@
-//! Not yet written.
+//! The scene that the demo and the end-to-end tests play on: a git host, an API, and an agent's image.
+//!
+//! - [`environment`]: what `cargo xtask test` built and hands to the tests.
+//! - [`images`]: the images of the scene, made without a registry.
+//! - [`scene`]: the hosts on a network of their own, and a manifest for a bottle that may use them.
+//!
+//! Everything that a scene creates carries the label [`scene::LABEL`], and [`Scene::remove`] removes
+//! it; what a killed run left, [`sweep`] removes.
+
+#![forbid(unsafe_code)]
+
+pub mod debian;
+pub mod environment;
+pub mod images;
+pub mod scene;
+
+pub use environment::{Environment, environment};
+pub use scene::{Scene, sweep};

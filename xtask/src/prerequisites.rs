@@ -1,0 +1,208 @@
+//! What building, the demo and the tests need of the machine: installed, or named.
+//!
+//! A Rust target comes by rustup. Debian packages come by apt-get, as root, after asking on a
+//! terminal or with consent given beforehand; nothing else of the machine is changed.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, IsTerminal, Write as _};
+use std::path::Path;
+
+use tokio::process::Command;
+
+use crate::build::Tree;
+use crate::process::{Interrupt, ProcessError};
+
+/// Whether Debian packages may be installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consent {
+    /// By `--install` or `CI=true`.
+    Given,
+    /// There is a terminal to ask on.
+    Ask,
+    /// Neither.
+    None,
+}
+
+/// A program, and the Debian package that brings it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tool {
+    pub(crate) program: &'static str,
+    package: &'static str,
+    purpose: &'static str,
+}
+
+/// The engine, where none is installed.
+pub const ENGINE: Tool = Tool { program: "dockerd", package: "docker.io", purpose: "the container engine" };
+
+/// What building needs besides cargo: ring is partly C.
+const BUILDING: [Tool; 1] = [Tool { program: "gcc", package: "gcc", purpose: "to build ring" }];
+
+/// What the tests run.
+const TESTING: [Tool; 4] = [
+    Tool { program: "ssh-keygen", package: "openssh-client", purpose: "the tests' keys" },
+    Tool { program: "git", package: "git", purpose: "the tests' repositories" },
+    Tool { program: "ip", package: "iproute2", purpose: "the tests' routes" },
+    Tool { program: "nsenter", package: "util-linux", purpose: "the tests' probes" },
+];
+
+/// Why a prerequisite is missing still.
+#[derive(Debug, thiserror::Error)]
+pub enum PrerequisiteError {
+    /// Debian packages are missing, and may not or cannot be installed.
+    #[error("{missing}")]
+    Missing {
+        /// What, for what, and how to get it.
+        missing: String,
+    },
+    /// The Rust target is missing, and there is no rustup.
+    #[error("the Rust target {target} is missing, and so is rustup, which would add it")]
+    Target {
+        /// The target.
+        target: String,
+    },
+    /// Installing failed, or was interrupted.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+}
+
+impl Consent {
+    /// `--install`, else `CI=true`, else whether somebody can be asked.
+    pub fn find(install: bool) -> Self {
+        let ci = std::env::var_os("CI").is_some_and(|value| value == "true" || value == "1");
+        if install || ci {
+            Self::Given
+        } else if std::io::stdin().is_terminal() {
+            Self::Ask
+        } else {
+            Self::None
+        }
+    }
+}
+
+/// Sees to what building needs.
+///
+/// # Errors
+///
+/// Something is missing still, and the error names it.
+pub async fn for_building(
+    tree: &Tree,
+    consent: Consent,
+    interrupt: &Interrupt,
+) -> Result<(), PrerequisiteError> {
+    tools(&BUILDING, consent, interrupt).await?;
+    target(tree, interrupt).await
+}
+
+/// Sees to what the tests run.
+///
+/// # Errors
+///
+/// Something is missing still, and the error names it.
+pub async fn for_testing(consent: Consent, interrupt: &Interrupt) -> Result<(), PrerequisiteError> {
+    tools(&TESTING, consent, interrupt).await
+}
+
+/// Sees to it that programs are installed.
+///
+/// # Errors
+///
+/// Some are missing still, and the error names them.
+pub async fn tools(tools: &[Tool], consent: Consent, interrupt: &Interrupt) -> Result<(), PrerequisiteError> {
+    let missing: Vec<Tool> = tools.iter().copied().filter(|tool| !is_installed(tool.program)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
+    let may = is_installed("apt-get") && is_root();
+    if !may || consent == Consent::None || (consent == Consent::Ask && !agreed(&packages)) {
+        return Err(PrerequisiteError::Missing { missing: named(&missing) });
+    }
+    let apt = |arguments: &[&str]| {
+        let mut apt = Command::new("apt-get");
+        apt.env("DEBIAN_FRONTEND", "noninteractive").args(["-q", "-y"]).args(arguments);
+        apt
+    };
+    let install = [&["--no-install-recommends", "install"], packages.as_slice()].concat();
+    // The lists of a fresh machine are absent, or name what the mirror has removed since.
+    match interrupt.run(&mut apt(&install)).await {
+        Err(ProcessError::Failed { .. }) => {
+            interrupt.run(&mut apt(&["update"])).await?;
+            Ok(interrupt.run(&mut apt(&install)).await?)
+        }
+        ended => Ok(ended?),
+    }
+}
+
+/// Whether a program is on `PATH`, or where root has it.
+pub fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/sbin", "/sbin"].map(Into::into);
+    std::env::split_paths(&path).chain(usual).any(|folder| folder.join(program).is_file())
+}
+
+/// Whether we are root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+async fn target(tree: &Tree, interrupt: &Interrupt) -> Result<(), PrerequisiteError> {
+    let mut rustc = Command::new("rustc");
+    let asked = rustc.current_dir(&tree.root).args(["--print", "target-libdir", "--target", &tree.musl]);
+    let answer = asked.output().await;
+    let folder = answer.map(|answer| String::from_utf8_lossy(&answer.stdout).trim().to_owned());
+    if folder.is_ok_and(|folder| !folder.is_empty() && Path::new(&folder).is_dir()) {
+        return Ok(());
+    }
+    if !is_installed("rustup") {
+        return Err(PrerequisiteError::Target { target: tree.musl.clone() });
+    }
+    let mut rustup = Command::new("rustup");
+    Ok(interrupt.run(rustup.current_dir(&tree.root).args(["target", "add", &tree.musl])).await?)
+}
+
+fn agreed(packages: &[&str]) -> bool {
+    let mut stderr = std::io::stderr();
+    let _ = write!(stderr, "Install the Debian packages {} now? [y/N] ", packages.join(", "));
+    let _ = stderr.flush();
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+}
+
+/// What is missing, for what, and the command that brings it.
+fn named(missing: &[Tool]) -> String {
+    let mut text = String::from("missing on this machine:");
+    for tool in missing {
+        // A String takes whatever is written to it.
+        let _ = write!(text, " {} ({}; Debian package {}),", tool.program, tool.purpose, tool.package);
+    }
+    text.truncate(text.len() - 1);
+    let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
+    let packages = packages.join(" ");
+    let _ = if is_root() {
+        write!(text, "\nhint: on Debian, add `--install`, or run `apt-get install {packages}`")
+    } else {
+        write!(text, "\nhint: on Debian, run `sudo apt-get install {packages}`")
+    };
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_with_its_package_and_purpose() {
+        let text = named(&[ENGINE]);
+        assert!(text.starts_with(
+            "missing on this machine: dockerd (the container engine; Debian package docker.io)\n"
+        ));
+        assert!(text.contains("apt-get install docker.io"));
+    }
+
+    #[test]
+    fn only_programs_that_are_there_are_installed() {
+        assert!(is_installed("sh"));
+        assert!(!is_installed("no-such-program-anywhere"));
+    }
+}

@@ -1,0 +1,135 @@
+//! Every test of the project: unit, integration, and end to end on a real engine.
+
+use std::process::{ExitCode, Stdio};
+
+use e2e::Environment;
+use e2e::images::{ImagesError, SceneImages, Sources};
+use tokio::process::Command;
+
+use crate::build::{self, Tree};
+use crate::engine::{self, NoEngine, Running};
+use crate::prerequisites::{self, Consent, PrerequisiteError};
+use crate::process::{Interrupt, ProcessError};
+use crate::story::Story;
+
+/// Why the tests could not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum TestsError {
+    /// Something is missing on this machine.
+    #[error(transparent)]
+    Prerequisite(#[from] PrerequisiteError),
+    /// A program could not be run, or we were interrupted.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// There is no engine.
+    #[error(transparent)]
+    Engine(#[from] NoEngine),
+    /// The images of the scene could not be made.
+    #[error("could not make the images of the scene")]
+    Images(#[from] ImagesError),
+    /// What a killed run left could not be removed.
+    #[error("could not remove what an earlier run left")]
+    Sweep(#[from] e2e::scene::SceneError),
+}
+
+/// Builds everything, and runs the tests, with `arguments` for their runner.
+///
+/// # Errors
+///
+/// The tests could not be run; a failed one is a code that is not 0.
+pub async fn tests(
+    tree: &Tree,
+    consent: Consent,
+    arguments: &[String],
+    story: &Story,
+    interrupt: &Interrupt,
+) -> Result<ExitCode, TestsError> {
+    prerequisites::for_building(tree, consent, interrupt).await?;
+    prerequisites::for_testing(consent, interrupt).await?;
+    build::everything(tree, interrupt).await?;
+    story.took(story.lasted(), "built the sidecars, the launcher and the scene's API");
+    let engine = engine::running(tree, consent, interrupt).await?;
+    let ended = Box::pin(on_engine(tree, arguments, story, interrupt, &engine)).await;
+    engine.end().await;
+    ended
+}
+
+async fn on_engine(
+    tree: &Tree,
+    arguments: &[String],
+    story: &Story,
+    interrupt: &Interrupt,
+    engine: &Running,
+) -> Result<ExitCode, TestsError> {
+    let images = scene_images(tree, story, interrupt, engine).await?;
+    let environment = Environment { bin: tree.launcher(), sidecars: tree.sidecar_folder(), images };
+    let swept = e2e::sweep(&engine.docker).await?;
+    if swept != e2e::scene::Removed::default() {
+        story.line(format_args!(
+            "removed what an earlier run left: {} containers, {} networks",
+            swept.containers, swept.networks
+        ));
+    }
+    let mut runs = vec![runner(tree, arguments, interrupt).await?];
+    if arguments.is_empty() {
+        // Which nextest does not run.
+        let mut doc = tree.cargo(&["test"]);
+        doc.args(["--workspace", "--doc"]);
+        runs.push(doc);
+    }
+    let mut code = ExitCode::SUCCESS;
+    for mut run in runs {
+        let status = interrupt.status(run.envs(environment.variables())).await?;
+        if !status.success() {
+            code = ExitCode::FAILURE;
+        }
+    }
+    Ok(code)
+}
+
+/// The images of the scene, made unless the engine has them.
+///
+/// # Errors
+///
+/// They could not be made, or we were interrupted.
+pub async fn scene_images(
+    tree: &Tree,
+    story: &Story,
+    interrupt: &Interrupt,
+    engine: &Running,
+) -> Result<SceneImages, TestsError> {
+    let step = story.step();
+    let sources = Sources {
+        cache: tree.target.join("debian"),
+        dockerfile: tree.root.join("images/agent"),
+        demo_api: tree.sidecar("demo-api"),
+    };
+    let images = interrupt.or(Box::pin(e2e::images::ensure(&engine.docker, &sources))).await??;
+    let made = if e2e::debian::is_debian() {
+        "straight from Debian packages"
+    } else {
+        "from images/agent/Dockerfile"
+    };
+    step.done(format_args!("the engine has the images of the agent and of the hosts, {made}"));
+    Ok(images)
+}
+
+/// nextest where it is installed, else `cargo test`.
+async fn runner(tree: &Tree, arguments: &[String], interrupt: &Interrupt) -> Result<Command, TestsError> {
+    let mut asked = tree.cargo(&["nextest", "--version"]);
+    let asked = asked.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut command = if interrupt.status(asked).await?.success() {
+        tree.cargo(&["nextest", "run"])
+    } else {
+        let mut command = tree.cargo(&["test"]);
+        command.args(["--lib", "--bins", "--tests"]);
+        command
+    };
+    let narrowed =
+        arguments.iter().any(|argument| argument.starts_with("-p") || argument.starts_with("--package"));
+    if !narrowed {
+        command.arg("--workspace");
+    }
+    command.args(arguments);
+    Ok(command)
+}
