@@ -130,7 +130,7 @@ impl Recording {
         self
     }
 
-    /// Answers commands so; without this each ends with exit code 0 and no output.
+    /// Answers commands so, without asking the recording; else each ends with exit code 0 and no output.
     #[must_use]
     pub fn with_runs(self, answer: impl Fn(&Run) -> Answer + Send + Sync + 'static) -> Recording {
         self.state().answer = Arc::new(answer);
@@ -140,7 +140,14 @@ impl Recording {
     /// Sidecars of this role (`ssh-gate`, ...) never say that they are ready.
     #[must_use]
     pub fn with_unready(self, role: &str) -> Recording {
-        self.state().unready.insert(role.to_owned());
+        self.state().unready.insert(role.to_owned(), None);
+        self
+    }
+
+    /// Sidecars of this role end so once they have read their bundle, in place of becoming ready.
+    #[must_use]
+    pub fn with_failing(self, role: &str, answer: Answer) -> Recording {
+        self.state().unready.insert(role.to_owned(), Some(answer));
         self
     }
 

@@ -175,3 +175,58 @@ impl StdError for NotConnected {
         Some(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// An engine that answers with these bytes, or with none at all, and keeps the connection.
+    async fn engine(answer: &'static str) -> Address {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::Tcp(listener.local_addr().unwrap().to_string());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = vec![0; 4096];
+            let read = stream.read(&mut head).await.unwrap();
+            assert!(head[..read].starts_with(b"GET /version HTTP/1.1\r\n"), "no version, no authority");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        address
+    }
+
+    async fn asked(answer: &'static str, deadline: Duration) -> Result<Bytes, EngineError> {
+        let address = engine(answer).await;
+        let (act, target) = ("tell its version", "/version".to_owned());
+        let deadline = Some(deadline);
+        ask(&address, Ask { act, method: Method::GET, target, payload: Payload::Nothing, deadline }).await
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_never_answers_is_given_up() {
+        let error = asked("", Duration::from_millis(50)).await.unwrap_err();
+        assert!(matches!(error, EngineError::Timeout { .. }), "{error:?}");
+        let half = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n{}";
+        let error = asked(half, Duration::from_millis(50)).await.unwrap_err();
+        assert!(matches!(error, EngineError::Timeout { .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_carries_the_sentence_of_the_engine() {
+        let deadline = Duration::from_secs(10);
+        let refusal = "HTTP/1.1 403 Forbidden\r\ncontent-length: 15\r\n\r\n{\"message\":\"a\"}";
+        let error = asked(refusal, deadline).await.unwrap_err();
+        assert!(
+            matches!(&error, EngineError::Refused { status: 403, message, .. } if message == "a"),
+            "{error:?}"
+        );
+        let bare = "HTTP/1.1 404 Not Found\r\ncontent-length: 8\r\n\r\nnowhere\n";
+        let error = asked(bare, deadline).await.unwrap_err();
+        assert!(matches!(&error, EngineError::NotFound { message, .. } if message == "nowhere"), "{error:?}");
+        let error = asked("no HTTP at all", deadline).await.unwrap_err();
+        assert!(matches!(error, EngineError::Broken { .. }), "{error:?}");
+    }
+}

@@ -3,9 +3,9 @@
 
 use tokio::sync::mpsc;
 
-use super::Run;
 use super::objects::{State, missing, refused};
 use super::streams::{OutputReceiver, OutputSender};
+use super::{Answer, Run};
 use crate::engine::{
     Container, ContainerId, ContainerSpec, Endpoint, EngineError, ExecId, ExecSpec, NetworkId, NetworkMode,
     Output,
@@ -90,6 +90,12 @@ impl ContainerObject {
         send(self.output.as_ref(), piece);
     }
 
+    fn answer(&mut self, answer: Answer) {
+        self.write(Output::Stdout(answer.stdout.into()));
+        self.write(Output::Stderr(answer.stderr.into()));
+        self.end(answer.exit_code);
+    }
+
     fn end(&mut self, exit_code: i64) {
         self.exit_code = Some(exit_code);
         self.output = None;
@@ -172,17 +178,20 @@ impl State {
                     stdin: container.stdin.clone(),
                 };
                 let answer = (self.answer)(&run);
-                container.write(Output::Stdout(answer.stdout.into()));
-                container.write(Output::Stderr(answer.stderr.into()));
-                container.end(answer.exit_code);
+                container.answer(answer);
                 self.runs.push(run);
             }
             return;
         }
-        let bundle = container.stdin.contains(&b'\n');
-        if container.spec.stdin && bundle && !container.ready && !self.unready.contains(container.role()) {
-            container.ready = true;
-            container.write(Output::Stdout(container.readiness().into()));
+        if container.spec.stdin && container.stdin.contains(&b'\n') && !container.ready {
+            match self.unready.get(container.role()) {
+                None => {
+                    container.ready = true;
+                    container.write(Output::Stdout(container.readiness().into()));
+                }
+                Some(None) => {}
+                Some(Some(answer)) => return container.answer(answer.clone()),
+            }
         }
         let lifeline = String::from_utf8_lossy(&container.stdin).contains("\"lifeline\":true");
         if container.stdin_ended && lifeline {

@@ -167,3 +167,16 @@ async fn a_built_image_is_loaded_once_under_its_own_id() {
     engine.remove_image(&built.tag).await.unwrap();
     assert_eq!(engine.images().len(), 0);
 }
+
+#[tokio::test]
+async fn a_failing_sidecar_says_why_and_ends() {
+    let answer = Answer { stderr: b"cred-proxy: no token\n".to_vec(), exit_code: 78, ..Answer::default() };
+    let engine = recording().with_failing("cred-proxy", answer);
+    let id = engine.create_container(&container("proxy", "cred-proxy", NetworkMode::None)).await.unwrap();
+    let mut streams = engine.attach(&id).await.unwrap();
+    engine.start(&id).await.unwrap();
+    streams.input.write_all(b"{}\n").await.unwrap();
+    assert_eq!(all(streams.output).await, b"cred-proxy: no token\n");
+    assert_eq!(engine.wait(&id).await.unwrap(), 78);
+    assert_eq!(engine.logs(&id, 5).await.unwrap(), "cred-proxy: no token\n");
+}
