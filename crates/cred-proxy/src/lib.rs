@@ -1,1 +1,47 @@
-//! Not yet written.
+//! An HTTP proxy that puts the credential on a request, so that the caller never holds a token.
+//!
+//! A request to `/github/user` is matched to a route, stripped of whatever the caller pretends
+//! to be, given the route's token, and sent over verified TLS to the route's upstream and to
+//! nobody else. The caller is hostile by assumption.
+//!
+//! | to understand | read |
+//! |---|---|
+//! | a request's way through | [`exchange`] |
+//! | what is refused, and with which word | [`verdict`], [`refusal`] |
+//! | why a request cannot leave its route | [`target`], [`authority`], [`route`] |
+//! | which fields pass | [`fields`], [`inject`], [`location`], [`framing`] |
+//! | connections to upstreams | [`dial`], [`upstream`], [`link`], [`pool`] |
+//! | connections from downstream | [`server`], [`downstream`], [`stall`], [`upload`], [`download`] |
+//! | tokens | [`tokens`], [`harden`] |
+//! | the process | [`args`], [`run`] |
+//!
+//! Not yet: redaction of tokens that an upstream echoes (a redacting route already asks for
+//! plain, whole content, which redaction will need), `allow` patterns, upgrades, an upstream
+//! proxy, metrics.
+
+#![forbid(unsafe_code)]
+
+pub mod args;
+pub mod authority;
+pub mod dial;
+pub mod download;
+pub mod downstream;
+pub mod exchange;
+pub mod fields;
+pub mod framing;
+pub mod harden;
+pub mod inject;
+pub mod link;
+pub mod location;
+pub mod pool;
+pub mod refusal;
+pub mod request_log;
+pub mod route;
+pub mod run;
+pub mod server;
+pub mod stall;
+pub mod target;
+pub mod tokens;
+pub mod upload;
+pub mod upstream;
+pub mod verdict;

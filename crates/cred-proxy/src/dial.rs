@@ -1,0 +1,169 @@
+//! From an upstream's name to a TCP connection, to an address that was checked.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    time::Duration,
+};
+
+use sidecar::{
+    address::Class,
+    upstream::{Upstream, resolve},
+};
+use tokio::{net::TcpStream, time::timeout};
+
+use crate::refusal::Reason;
+
+/// Connects to upstreams, never to ourselves.
+#[derive(Clone, Debug)]
+pub struct Dialer {
+    own: Vec<SocketAddr>,
+}
+
+/// Why there is no connection to an upstream.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Its name has no address.
+    #[error("could not resolve {upstream}")]
+    Resolve {
+        /// Whose name.
+        upstream: Upstream,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its name leads to an address that the route does not permit.
+    #[error("{upstream} leads to {address}, which the route does not permit")]
+    Private {
+        /// Whose name.
+        upstream: Upstream,
+        /// Where to.
+        address: SocketAddr,
+    },
+    /// Nobody took the connection.
+    #[error("could not connect to upstream {upstream}")]
+    Connect {
+        /// To whom.
+        upstream: Upstream,
+        /// Why; of several addresses, the last one's.
+        source: io::Error,
+    },
+    /// It could not prove who it is, or does not speak TLS.
+    #[error("could not speak TLS with upstream {upstream}")]
+    Tls {
+        /// With whom.
+        upstream: Upstream,
+        /// Why.
+        source: io::Error,
+    },
+    /// It does not speak HTTP.
+    #[error("could not speak HTTP with upstream {upstream}")]
+    Http {
+        /// With whom.
+        upstream: Upstream,
+        /// Why.
+        source: hyper::Error,
+    },
+    /// It took too long.
+    #[error("upstream {upstream} was not connected within {}", humantime::format_duration(*.within))]
+    Timeout {
+        /// To whom.
+        upstream: Upstream,
+        /// How long we waited.
+        within: Duration,
+    },
+}
+
+impl ConnectError {
+    /// The word of the answer.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Resolve { .. } | Self::Connect { .. } => Reason::UpstreamConnect,
+            Self::Private { .. } => Reason::PrivateAddress,
+            Self::Tls { .. } => Reason::UpstreamTls,
+            Self::Http { .. } => Reason::UpstreamProtocol,
+            Self::Timeout { .. } => Reason::UpstreamTimeout,
+        }
+    }
+}
+
+impl Dialer {
+    /// `own` are our listeners and the admin endpoint: nothing is sent there, ever.
+    pub fn new(own: Vec<SocketAddr>) -> Self {
+        Self { own }
+    }
+
+    /// Resolves the name anew, checks every address, and connects to the first that answers.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`]. One address that is not permitted is enough to refuse them all: such an
+    /// answer is a mistake or an attack. The caller sets the deadline over all of it.
+    pub async fn connect(&self, upstream: &Upstream, allow_private: bool) -> Result<TcpStream, ConnectError> {
+        let addresses = resolve(upstream)
+            .await
+            .map_err(|source| ConnectError::Resolve { upstream: upstream.clone(), source })?;
+        let refused = |to: &&SocketAddr| !Class::of(to.ip()).permitted(allow_private) || self.is_own(**to);
+        if let Some(address) = addresses.iter().find(refused) {
+            return Err(ConnectError::Private { upstream: upstream.clone(), address: *address });
+        }
+        let mut failed = io::Error::from(io::ErrorKind::NotFound);
+        for address in addresses {
+            match timeout(PER_ADDRESS, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    let _ = stream.set_nodelay(true);
+                    return Ok(stream);
+                }
+                Ok(Err(error)) => failed = error,
+                Err(_) => failed = io::ErrorKind::TimedOut.into(),
+            }
+        }
+        if failed.kind() == io::ErrorKind::TimedOut {
+            return Err(ConnectError::Timeout { upstream: upstream.clone(), within: PER_ADDRESS });
+        }
+        Err(ConnectError::Connect { upstream: upstream.clone(), source: failed })
+    }
+
+    fn is_own(&self, to: SocketAddr) -> bool {
+        self.own.iter().any(|own| {
+            own.port() == to.port()
+                && (own.ip().to_canonical() == to.ip().to_canonical()
+                    || (own.ip().is_unspecified() && is_local(to.ip())))
+        })
+    }
+}
+
+/// Whether an address is one of this machine's: only such a one can be bound.
+fn is_local(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
+}
+
+/// A second address must still have its turn within the time for all.
+const PER_ADDRESS: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_not_permitted_is_never_dialled() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let any: SocketAddr = ([0, 0, 0, 0], addr.port()).into();
+        for (own, upstream, allow_private, permitted) in [
+            (vec![], addr.to_string(), true, true),
+            (vec![], format!("localhost:{}", addr.port()), true, true),
+            (vec![], addr.to_string(), false, false),
+            (vec![], format!("localhost:{}", addr.port()), false, false),
+            (vec![addr], addr.to_string(), true, false),
+            (vec![any], addr.to_string(), true, false),
+            (vec![any], format!("[::ffff:127.0.0.1]:{}", addr.port()), true, false),
+            (vec![], "169.254.169.254:443".into(), true, false),
+            (vec![], "[fe80::1]:443".into(), true, false),
+            (vec![], "0.0.0.0:443".into(), true, false),
+        ] {
+            let connected = Dialer::new(own).connect(&upstream.parse().unwrap(), allow_private).await;
+            let private = matches!(connected, Err(ConnectError::Private { .. }));
+            assert_eq!((connected.is_ok(), private), (permitted, !permitted), "{upstream} {allow_private}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! An answer's content on its way downstream: as it comes, and never ended cleanly when it was cut.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use crate::{
+    downstream::Busy, link::Link, refusal::Side, request_log::RequestLog, route::Route, stall::Timer,
+    upload::Progress,
+};
+
+/// The content of an answer, the proxy's own or an upstream's. Its end is the request's end.
+#[derive(Debug)]
+pub struct Content {
+    source: Source,
+    log: RequestLog,
+    _busy: Busy,
+}
+
+/// An upstream's content, and the connection that it comes on.
+#[derive(Debug)]
+pub struct Download {
+    incoming: Incoming,
+    link: Option<Link>,
+    route: Arc<Route>,
+    upload: Arc<Progress>,
+    reusable: bool,
+    timeout: Option<Duration>,
+    timer: Timer,
+}
+
+#[derive(Debug)]
+enum Source {
+    Own(Option<Bytes>),
+    Upstream(Box<Download>),
+}
+
+/// The answer was cut by the upstream.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream's answer was cut")]
+pub struct CutError(#[source] Box<dyn std::error::Error + Send + Sync>);
+
+impl Content {
+    /// The proxy's own content.
+    pub fn own(bytes: Bytes, mut log: RequestLog, busy: Busy) -> Self {
+        log.down_bytes = bytes.len() as u64;
+        log.ended();
+        Self { source: Source::Own((!bytes.is_empty()).then_some(bytes)), log, _busy: busy }
+    }
+
+    /// An upstream's content.
+    pub fn upstream(download: Download, mut log: RequestLog, busy: Busy) -> Self {
+        if download.incoming.is_end_stream() {
+            log.ended();
+        }
+        Self { source: Source::Upstream(Box::new(download)), log, _busy: busy }
+    }
+}
+
+impl Download {
+    /// Begins with what came with the answer's head. `reusable`: the connection may take another
+    /// request once this content was read to its end.
+    pub async fn begin(
+        incoming: Incoming,
+        link: Link,
+        route: Arc<Route>,
+        upload: Arc<Progress>,
+        reusable: bool,
+        timeout: Option<Duration>,
+    ) -> Self {
+        let timer = Timer::default();
+        let mut download = Self { incoming, link: Some(link), route, upload, reusable, timeout, timer };
+        if download.incoming.is_end_stream() {
+            // Nobody will ask for its content.
+            std::future::poll_fn(|cx| {
+                download.settle(cx);
+                Poll::Ready(())
+            })
+            .await;
+        }
+        download
+    }
+
+    /// The next data, the end, or what cut it.
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, CutError>>> {
+        let mut driven = false;
+        loop {
+            match Pin::new(&mut self.incoming).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.timer.stop();
+                    // Trailers are dropped: they could carry what fields may not.
+                    let Ok(data) = frame.into_data() else { continue };
+                    if self.incoming.is_end_stream() {
+                        self.settle(cx);
+                    }
+                    return Poll::Ready(Some(Ok(data)));
+                }
+                Poll::Ready(Some(Err(error))) => return self.cut(error),
+                Poll::Ready(None) => {
+                    self.settle(cx);
+                    return Poll::Ready(None);
+                }
+                Poll::Pending if !driven => {
+                    driven = true;
+                    if let Some(link) = &mut self.link {
+                        link.drive(cx);
+                    }
+                }
+                Poll::Pending if self.link.as_ref().is_none_or(Link::has_ended) => {
+                    return self.cut(io::Error::from(io::ErrorKind::UnexpectedEof));
+                }
+                Poll::Pending => {
+                    let Some(timeout) = self.timeout else { return Poll::Pending };
+                    if self.timer.poll(cx, timeout).is_pending() {
+                        return Poll::Pending;
+                    }
+                    return self.cut(io::Error::from(io::ErrorKind::TimedOut));
+                }
+            }
+        }
+    }
+
+    fn cut(
+        &mut self,
+        error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Poll<Option<Result<Bytes, CutError>>> {
+        self.link = None;
+        Poll::Ready(Some(Err(CutError(error.into()))))
+    }
+
+    /// The content was read to its end: the connection waits for another request, or is closed.
+    fn settle(&mut self, cx: &mut Context<'_>) {
+        self.upload.stop();
+        let Some(mut link) = self.link.take() else { return };
+        if self.reusable && self.upload.is_done() && link.is_idle(cx) {
+            self.route.pool.put(link);
+        }
+    }
+}
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = CutError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, CutError>>> {
+        let this = &mut *self;
+        let download = match &mut this.source {
+            Source::Own(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Upstream(download) => download,
+        };
+        let Poll::Ready(polled) = download.poll_data(cx) else { return Poll::Pending };
+        match &polled {
+            Some(Ok(data)) => {
+                this.log.down_bytes += data.len() as u64;
+                if download.incoming.is_end_stream() {
+                    this.log.ended();
+                }
+            }
+            None => this.log.ended(),
+            Some(Err(error)) => {
+                // A client that went away while uploading cuts the upstream's answer too.
+                let side = download.upload.fault().map_or(Side::Upstream, |_| Side::Downstream);
+                this.log.cut(side);
+                tracing::debug!(event = "answer_cut", route = %download.route.path, error = sidecar::exit::chain(error));
+            }
+        }
+        Poll::Ready(polled.map(|polled| polled.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Own(bytes) => bytes.is_none(),
+            Source::Upstream(download) => download.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Source::Upstream(download) => download.incoming.size_hint(),
+        }
+    }
+}

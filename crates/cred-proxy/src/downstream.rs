@@ -1,0 +1,187 @@
+//! A connection from downstream, which may be silent between requests, and slow in a head, only
+//! so long.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
+
+use crate::stall::Timer;
+
+/// The stream, with the two read timeouts.
+#[derive(Debug)]
+pub struct Downstream<T> {
+    io: T,
+    phase: Phase,
+    timeouts: ReadTimeouts,
+    timer: Timer,
+}
+
+/// How long a connection may be silent.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadTimeouts {
+    /// A request's head, from its first byte.
+    pub head: Duration,
+    /// Between requests.
+    pub keep_alive: Duration,
+}
+
+/// Where a connection is. Shared between its stream and the requests that it carries.
+#[derive(Clone, Debug)]
+pub struct Phase(Arc<Mutex<At>>);
+
+/// A request is being answered; when dropped, the connection waits for the next one.
+#[derive(Debug)]
+pub struct Busy(Phase);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum At {
+    /// Waiting for a request since then.
+    Idle(Instant),
+    /// The first byte of a head came then.
+    Head(Instant),
+    /// Answering. Content is watched where it is read.
+    Busy,
+}
+
+impl<T> Downstream<T> {
+    /// A connection that was accepted now.
+    pub fn new(io: T, timeouts: ReadTimeouts) -> Self {
+        let phase = Phase(Arc::new(Mutex::new(At::Idle(Instant::now()))));
+        Self { io, phase, timeouts, timer: Timer::default() }
+    }
+
+    /// Where it is, for its requests.
+    pub fn phase(&self) -> Phase {
+        self.phase.clone()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self.phase.now() {
+            At::Idle(since) => Some(since + self.timeouts.keep_alive),
+            At::Head(since) => Some(since + self.timeouts.head),
+            At::Busy => None,
+        }
+    }
+}
+
+impl Phase {
+    /// A request's head is whole: it is being answered until the outcome is dropped.
+    pub fn busy(&self) -> Busy {
+        self.set(At::Busy);
+        Busy(self.clone())
+    }
+
+    fn now(&self) -> At {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, at: At) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
+    fn first_byte(&self) {
+        let mut at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let At::Idle(_) = *at {
+            *at = At::Head(Instant::now());
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.set(At::Idle(Instant::now()));
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Downstream<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
+        if polled.is_ready() {
+            if buffer.filled().len() > before {
+                self.phase.first_byte();
+            }
+            return polled;
+        }
+        match self.deadline() {
+            Some(deadline) if self.timer.poll_at(cx, deadline).is_ready() => {
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+            _ => Poll::Pending,
+        }
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Downstream<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const TIMEOUTS: ReadTimeouts =
+        ReadTimeouts { head: Duration::from_secs(10), keep_alive: Duration::from_secs(75) };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_has_its_timeout_from_its_first_byte() {
+        let (ours, mut theirs) = tokio::io::duplex(8);
+        let mut stream = Downstream::new(ours, TIMEOUTS);
+        let started = Instant::now();
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        theirs.write_all(b"G").await.unwrap();
+        stream.read_u8().await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(started.elapsed().as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_between_requests_has_a_longer_one_and_an_answer_none() {
+        let (ours, _theirs) = tokio::io::duplex(8);
+        let mut stream = Downstream::new(ours, TIMEOUTS);
+        let busy = stream.phase().busy();
+        let started = Instant::now();
+        let silent = tokio::time::timeout(Duration::from_secs(600), stream.read_u8()).await;
+        assert!(silent.is_err());
+        drop(busy);
+        assert_eq!(stream.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(started.elapsed().as_secs(), 675);
+    }
+}

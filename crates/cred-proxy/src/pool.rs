@@ -1,0 +1,67 @@
+//! Connections to one route's upstream that wait for their next request.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::link::Link;
+
+/// Idle connections, the one used last on top.
+#[derive(Debug, Default)]
+pub struct Pool {
+    idle: Mutex<Vec<Idle>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    link: Link,
+    since: Instant,
+}
+
+impl Pool {
+    /// Takes a connection that is still good, if there is one.
+    pub async fn take(&self) -> Option<Link> {
+        std::future::poll_fn(|cx| {
+            loop {
+                let Some(Idle { mut link, since }) = self.idle().pop() else { return Poll::Ready(None) };
+                if since.elapsed() < IDLE && link.is_idle(cx) {
+                    return Poll::Ready(Some(link));
+                }
+            }
+        })
+        .await
+    }
+
+    /// Puts a connection back whose answer was read to its end.
+    pub fn put(&self, link: Link) {
+        let mut idle = self.idle();
+        if idle.len() < MAX_IDLE {
+            idle.push(Idle { link, since: Instant::now() });
+        }
+    }
+
+    /// Closes the connections that waited too long or were closed by the upstream.
+    pub fn sweep(&self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.idle().retain_mut(|idle| idle.since.elapsed() < IDLE && idle.link.is_idle(&mut cx));
+    }
+
+    /// Closes all.
+    pub fn clear(&self) {
+        self.idle().clear();
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Below the 60 s after which common servers close, so that it is rarely they who do.
+const IDLE: Duration = Duration::from_secs(50);
+
+/// More than this many at once were a burst.
+const MAX_IDLE: usize = 256;

@@ -1,0 +1,108 @@
+//! One line per request, at its end.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use http::{Method, request::Parts};
+
+use crate::{
+    refusal::{Reason, Side},
+    upload::Progress,
+};
+
+/// What is known of a request so far. Written when dropped, which is when the request ended.
+#[derive(Debug)]
+pub struct RequestLog {
+    method: Method,
+    path: String,
+    started: Instant,
+    /// The prefix of its route.
+    pub route: Option<String>,
+    /// What has come of its content.
+    pub up: Option<Arc<Progress>>,
+    /// The bytes of content that went downstream.
+    pub down_bytes: u64,
+    status: Option<u16>,
+    first_byte: Option<Duration>,
+    reason: Option<Reason>,
+    fault: Option<Side>,
+    ended: bool,
+}
+
+impl RequestLog {
+    /// Begins with the request's head.
+    pub fn begin(head: &Parts) -> Self {
+        Self {
+            method: head.method.clone(),
+            path: head.uri.path().to_owned(),
+            started: Instant::now(),
+            route: None,
+            up: None,
+            down_bytes: 0,
+            status: None,
+            first_byte: None,
+            reason: None,
+            fault: None,
+            ended: false,
+        }
+    }
+
+    /// The answer's head is known.
+    pub fn answered(&mut self, status: u16) {
+        self.status = Some(status);
+        self.first_byte = Some(self.started.elapsed());
+    }
+
+    /// The request is refused.
+    pub fn refused(&mut self, reason: Reason) {
+        self.reason = Some(reason);
+        self.answered(reason.status().as_u16());
+    }
+
+    /// The answer was cut, and whose doing it was.
+    pub fn cut(&mut self, side: Side) {
+        self.fault = Some(side);
+    }
+
+    /// The answer went out whole.
+    pub fn ended(&mut self) {
+        self.ended = true;
+    }
+
+    fn side(&self) -> Side {
+        match (self.fault, self.reason) {
+            (Some(side), _) => side,
+            (None, Some(reason)) => reason.side(),
+            (None, None) if self.ended => Side::Upstream,
+            // Dropped before its end: the other side of our own connection went away.
+            (None, None) => Side::Downstream,
+        }
+    }
+}
+
+impl Drop for RequestLog {
+    fn drop(&mut self) {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let method = self.method.as_str();
+        tracing::info!(
+            event = "request",
+            route = self.route.as_deref(),
+            method = method.get(..MAX_METHOD).unwrap_or(method),
+            path = self.path.as_str(),
+            status = self.status,
+            up_bytes = self.up.as_ref().map_or(0, |up| up.bytes.load(Relaxed)),
+            down_bytes = self.down_bytes,
+            ttfb_ms = self.first_byte.map(millis),
+            duration_ms = millis(self.started.elapsed()),
+            verdict = if self.reason.is_some() { "refuse" } else { "forward" },
+            reason = self.reason.map(Reason::word),
+            side = self.side().word(),
+            end = if self.ended { "whole" } else { "cut" },
+        );
+    }
+}
+
+/// Longer methods are an attack on the log's reader.
+const MAX_METHOD: usize = 16;

@@ -1,0 +1,195 @@
+//! The routes as requests are matched to them: the longest prefix, whole segments, byte by byte.
+
+use std::{collections::HashMap, sync::Arc};
+
+use http::{HeaderName, HeaderValue};
+use sidecar::{
+    exit::Failure,
+    routes::{RouteTable, TokenName},
+    token::Tokens,
+    upstream::Upstream,
+};
+
+use crate::{inject::Credential, pool::Pool};
+
+/// A route with its token at hand.
+#[derive(Debug)]
+pub struct Route {
+    /// The prefix, both slashes included.
+    pub path: String,
+    /// Where its requests go.
+    pub upstream: Upstream,
+    /// The upstream's base path, without a slash at its end.
+    pub base: String,
+    /// The Host field at the upstream.
+    pub authority: HeaderValue,
+    /// Whether the upstream may be at a private address.
+    pub allow_private: bool,
+    /// Whether echoed tokens are redacted (not yet: until then, only what redaction needs is asked for).
+    pub redact: bool,
+    /// Whether cookies pass.
+    pub cookies: bool,
+    /// The name of its token.
+    pub token: TokenName,
+    /// What is put on its requests.
+    pub credential: Credential,
+    /// Connections to its upstream that wait for a request.
+    pub pool: Pool,
+}
+
+/// All routes.
+#[derive(Debug)]
+pub struct Routes {
+    all: Vec<Arc<Route>>,
+    by_path: HashMap<String, Arc<Route>>,
+    longest: usize,
+    /// The fields that any route injects: no caller may set them, on any route.
+    pub injected: Vec<HeaderName>,
+}
+
+/// What a path is matched to.
+#[derive(Debug)]
+pub enum Match<'a> {
+    /// The route with the longest prefix.
+    Route(&'a Arc<Route>),
+    /// A route's path without the slash at its end.
+    Bare(&'a Arc<Route>),
+    /// Nothing.
+    None,
+}
+
+impl Routes {
+    /// Gives each route of a table its token.
+    ///
+    /// # Errors
+    ///
+    /// A failure that names the variable of a token that is missing, too short to be redacted,
+    /// or cannot stand in a field. Never its value.
+    pub fn new(table: &RouteTable, tokens: &Tokens) -> Result<Self, Failure> {
+        let mut all = Vec::new();
+        for route in table.routes() {
+            let name = route.token_env.as_str();
+            let refuse =
+                |what: &str| Failure::config(format!("token {name} of route {}: {what}", route.path));
+            let token = tokens.get(name).ok_or_else(|| {
+                refuse("it is missing").hint(format!("set {name} or {name}_FILE, or hand it over on stdin"))
+            })?;
+            if route.redact && token.expose().len() < SHORTEST_REDACTED {
+                return Err(refuse("it is shorter than 8 bytes, too short to be redacted from answers"));
+            }
+            let credential =
+                Credential::new(&route.auth, token).map_err(|error| refuse(&error.to_string()))?;
+            let authority = HeaderValue::try_from(route.upstream.authority())
+                .map_err(|_| refuse("its upstream's name cannot stand in a Host field"))?;
+            all.push(Arc::new(Route {
+                path: route.path.as_str().to_owned(),
+                upstream: route.upstream.upstream.clone(),
+                base: route.upstream.base.clone(),
+                authority,
+                allow_private: route.allow_private_upstream,
+                redact: route.redact,
+                cookies: route.cookies,
+                token: route.token_env.clone(),
+                credential,
+                pool: Pool::default(),
+            }));
+        }
+        let by_path = all.iter().map(|route| (route.path.clone(), route.clone())).collect();
+        let longest = all.iter().map(|route| route.path.len()).max().unwrap_or(0);
+        let injected = all.iter().map(|route| route.credential.name().clone()).collect();
+        Ok(Self { all, by_path, longest, injected })
+    }
+
+    /// Takes other tokens, for requests from now on. Tokens that no route names are ignored.
+    pub fn replace_tokens(&self, tokens: &Tokens) {
+        for route in &self.all {
+            let Some(token) = tokens.get(route.token.as_str()) else { continue };
+            let short = route.redact && token.expose().len() < SHORTEST_REDACTED;
+            let replaced = !short && route.credential.replace(token).is_ok();
+            if replaced {
+                tracing::info!(event = "token_replaced", token = %route.token, route = %route.path);
+            } else {
+                tracing::warn!(event = "token_refused", token = %route.token, route = %route.path);
+            }
+        }
+    }
+
+    /// The route of a path as it came; nothing is decoded.
+    pub fn find(&self, path: &str) -> Match<'_> {
+        if let Some(route) = self.by_path.get(&format!("{path}/")).filter(|_| path.len() < self.longest) {
+            return Match::Bare(route);
+        }
+        // Looking at no more than the longest route keeps a path of slashes cheap.
+        let head = path.as_bytes().get(..self.longest).unwrap_or(path.as_bytes());
+        let mut slashes = head.iter().enumerate().rev().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
+        // A slash is a character of its own, so the cut is at a character's edge.
+        slashes.find_map(|at| self.by_path.get(&path[..=at])).map_or(Match::None, Match::Route)
+    }
+
+    /// All routes, in the table's order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.all.iter()
+    }
+}
+
+/// A shorter token would be found in answers that never held it.
+const SHORTEST_REDACTED: usize = 8;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use sidecar::token::Token;
+
+    use super::*;
+
+    impl Routes {
+        pub(crate) fn first(&self) -> &Route {
+            &self.all[0]
+        }
+    }
+
+    pub(crate) fn routes(paths: &[&str]) -> Routes {
+        let rows: Vec<_> = paths
+            .iter()
+            .map(|path| {
+                serde_json::json!({"path": path, "upstream": "https://up.test", "auth": {"scheme": "bearer"}, "token_env": "T"})
+            })
+            .collect();
+        let table = serde_json::from_value(serde_json::json!({ "routes": rows })).unwrap();
+        let tokens = Tokens::from([("T".to_owned(), Token::parse("tok-12345".into()).unwrap())]);
+        Routes::new(&table, &tokens).unwrap()
+    }
+
+    #[test]
+    fn the_longest_prefix_of_whole_segments_wins() {
+        let routes = routes(&["/gh/", "/gh/raw/", "/a/"]);
+        for (path, expected) in [
+            ("/gh/", "route /gh/"),
+            ("/gh/x", "route /gh/"),
+            ("/gh/raw/x", "route /gh/raw/"),
+            ("/gh/rawx/y", "route /gh/"),
+            ("/gh/ra\u{e9}", "route /gh/"),
+            ("/gh/raw", "bare /gh/raw/"),
+            ("/gh", "bare /gh/"),
+            ("/ghevil", "none"),
+            ("/gh.evil", "none"),
+            ("/gh@x", "none"),
+            ("/gh:443@x", "none"),
+            ("/GH", "none"),
+            ("/GH/", "none"),
+            ("/%67h/", "none"),
+            ("/gh;a", "none"),
+            ("/gh;a/", "none"),
+            ("/gh\\x", "none"),
+            ("//gh/", "none"),
+            ("/", "none"),
+            ("", "none"),
+        ] {
+            let found = match routes.find(path) {
+                Match::Route(route) => format!("route {}", route.path),
+                Match::Bare(route) => format!("bare {}", route.path),
+                Match::None => "none".to_owned(),
+            };
+            assert_eq!(found, expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The life of the process: read, bind, announce, serve, drain.
+
+use std::{fs, io::Write as _, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use sidecar::{
+    admin::Admin,
+    bundle::{self, Bundle},
+    command::{Instead, Parsed},
+    drain,
+    exit::Failure,
+    healthcheck,
+    listen::{self, Acceptor, Peers},
+    log,
+    ready::Ready,
+    routes::RouteTable,
+    table,
+    token::Tokens,
+};
+use tokio::{
+    io::BufReader,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    args::{Args, TokenSource},
+    authority::OwnNames,
+    dial::Dialer,
+    downstream::ReadTimeouts,
+    exchange::{Limits, Proxy},
+    harden::harden,
+    route::Routes,
+    server::{ServerLimits, serve},
+    tokens,
+    upstream::{ConnectLimits, Connector},
+    verdict::Policy,
+};
+
+/// Runs the command that the process was started as.
+///
+/// # Errors
+///
+/// A [`Failure`] with its exit code, for [`sidecar::exit::report`].
+pub fn run() -> Result<(), Failure> {
+    let parsed = Args::parse()?;
+    match parsed.args.common.instead {
+        Some(Instead::Healthcheck) => return check_health(&parsed.args),
+        Some(Instead::Check) => return check_table(&parsed.args),
+        None => {}
+    }
+    harden()
+        .map_err(|error| Failure::runtime(format!("could not protect this process from dumps: {error}")))?;
+    log::init(parsed.args.common.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::runtime(format!("could not start the runtime: {error}")))?;
+    let outcome = runtime.block_on(start(&parsed));
+    // A read of stdin may still be waiting on its thread.
+    runtime.shutdown_background();
+    outcome
+}
+
+fn check_health(args: &Args) -> Result<(), Failure> {
+    let Some(admin) = args.admin.0 else { return Err(Failure::runtime("the admin endpoint is off")) };
+    match healthcheck::ready(admin) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::runtime("not ready")),
+        Err(error) => Err(Failure::runtime(format!("could not ask the admin endpoint {admin}: {error}"))),
+    }
+}
+
+fn check_table(args: &Args) -> Result<(), Failure> {
+    let table = if args.common.stdin_bundle {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::runtime)?;
+        let read = runtime.block_on(Bundle::<RouteTable>::read(&mut BufReader::new(tokio::io::stdin())));
+        runtime.shutdown_background();
+        read?.table
+    } else {
+        load_table(args)?
+    };
+    let text = serde_json::to_string_pretty(&table).map_err(Failure::runtime)?;
+    writeln!(std::io::stdout(), "{text}").map_err(Failure::runtime)
+}
+
+fn load_table(args: &Args) -> Result<RouteTable, Failure> {
+    let Some(routes) = &args.routes else {
+        return Err(
+            Failure::config("no route table").hint("name one with --routes FILE, or use --stdin-bundle")
+        );
+    };
+    Ok(table::load(routes)?)
+}
+
+/// What a proxy is started with, wherever it came from.
+struct Given {
+    table: RouteTable,
+    tokens: Tokens,
+    authorities: Vec<(String, Vec<u8>)>,
+    peers: Peers,
+    stdin: Option<BufReader<tokio::io::Stdin>>,
+    from_environment: bool,
+}
+
+async fn gather(parsed: &Parsed<Args>) -> Result<Given, Failure> {
+    let args = &parsed.args;
+    if args.common.stdin_bundle {
+        let mut stdin = BufReader::new(tokio::io::stdin());
+        let bundle = Bundle::<RouteTable>::read(&mut stdin).await?;
+        let named = |(n, pem): (usize, String)| (format!("{n} of the bundle"), pem.into_bytes());
+        return Ok(Given {
+            table: bundle.table,
+            tokens: bundle.tokens,
+            authorities: bundle.ca.into_iter().enumerate().map(named).collect(),
+            peers: Peers::from_bundle(bundle.from),
+            stdin: bundle.lifeline.then_some(stdin),
+            from_environment: false,
+        });
+    }
+    let table = load_table(args)?;
+    let from_environment = args.tokens == TokenSource::Env;
+    let tokens = if from_environment {
+        tokens::from_environment(&table, |name| std::env::var_os(name))?
+    } else {
+        tokens::from_stream(std::io::stdin())?
+    };
+    let read = |file: String| match fs::read(Path::new(&file)) {
+        Ok(pem) => Ok((file, pem)),
+        Err(error) => Err(Failure::config(format!("CA {file}: could not read it: {error}"))),
+    };
+    let authorities = parsed.values("ca_file").into_iter().map(read).collect::<Result<_, _>>()?;
+    Ok(Given { table, tokens, authorities, peers: Peers::Anyone, stdin: None, from_environment })
+}
+
+async fn start(parsed: &Parsed<Args>) -> Result<(), Failure> {
+    let args = &parsed.args;
+    let drain = drain::on_signals()
+        .map_err(|error| Failure::runtime(format!("could not handle signals: {error}")))?;
+    let given = gather(parsed).await?;
+    let routes = Routes::new(&given.table, &given.tokens)?;
+
+    let could_not_bind = |what: &str, address: SocketAddr| {
+        let what = what.to_owned();
+        move |error: std::io::Error| Failure::runtime(format!("could not bind {what} {address}: {error}"))
+    };
+    let listener = listen::bind(args.listen).map_err(could_not_bind("listener", args.listen))?;
+    let bound = listener.local_addr().map_err(could_not_bind("listener", args.listen))?;
+    let admin = match args.admin.0 {
+        Some(address) => Some(Admin::bind(address).map_err(could_not_bind("admin endpoint", address))?),
+        None => None,
+    };
+    let admin_bound = admin.as_ref().and_then(|admin| admin.local_addr().ok());
+    listen::raise_descriptor_limit();
+
+    let own = std::iter::once(bound).chain(admin_bound).collect();
+    let connect = ConnectLimits { connect: args.connect_timeout, write: args.write_timeout.0 };
+    let connector = Connector::new(&given.authorities, Dialer::new(own), connect)?;
+    let proxy = Arc::new(Proxy {
+        policy: Policy {
+            routes,
+            own: OwnNames::new(parsed.values("server_name")),
+            max_body: args.max_body.0,
+        },
+        connector,
+        limits: Limits {
+            response: args.response_timeout,
+            request_body: args.request_body_timeout,
+            response_body: args.response_body_timeout.0,
+        },
+        drain: drain.clone(),
+    });
+    watch(&proxy, given.table, given.stdin, given.from_environment, &drain)?;
+    if let Some(admin) = admin {
+        tokio::spawn(admin.serve(drain.clone()));
+    }
+    Ready::new("cred-proxy", env!("CARGO_PKG_VERSION"), vec![bound], admin_bound).announce();
+
+    let open = TaskTracker::new();
+    let limits = ServerLimits {
+        max_connections: usize::try_from(args.max_connections).unwrap_or(usize::MAX),
+        read: ReadTimeouts { head: args.header_timeout, keep_alive: args.keep_alive_timeout },
+        write: args.write_timeout.0,
+    };
+    serve(Acceptor::new(listener, given.peers, "proxy"), proxy.clone(), limits, open.clone()).await;
+    drain::finish(&open, args.common.drain_timeout).await;
+    Ok(())
+}
+
+/// Starts what goes on beside the requests: fresh tokens, and idle connections that are let go.
+fn watch(
+    proxy: &Arc<Proxy>,
+    table: RouteTable,
+    stdin: Option<BufReader<tokio::io::Stdin>>,
+    from_environment: bool,
+    drain: &CancellationToken,
+) -> Result<(), Failure> {
+    let sweeping = proxy.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            sweeping.policy.routes.iter().for_each(|route| route.pool.sweep());
+        }
+    });
+    if let Some(stdin) = stdin {
+        let (proxy, drain) = (proxy.clone(), drain.clone());
+        tokio::spawn(async move {
+            bundle::follow(stdin, drain, |tokens| proxy.policy.routes.replace_tokens(&tokens)).await;
+        });
+    }
+    // Also without token files: a SIGHUP must not end the process.
+    let mut hangups = signal(SignalKind::hangup())
+        .map_err(|error| Failure::runtime(format!("could not handle signals: {error}")))?;
+    let proxy = proxy.clone();
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            if !from_environment {
+                continue;
+            }
+            match tokens::from_files(&table, |name| std::env::var_os(name)) {
+                Ok(tokens) => proxy.policy.routes.replace_tokens(&tokens),
+                Err(failure) => tracing::warn!(event = "token_refused", error = %failure),
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Often enough that a connection that an upstream closed does not linger.
+const SWEEP: Duration = Duration::from_secs(5);

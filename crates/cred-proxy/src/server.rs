@@ -1,0 +1,131 @@
+//! The listener's side of the proxy: connections in, each with its requests one after another.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use sidecar::{listen::Acceptor, log::Coalesced};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::Semaphore,
+    time::timeout,
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    downstream::{Downstream, ReadTimeouts},
+    exchange::{Arrival, Proxy},
+    refusal::Reason,
+    stall::Stall,
+};
+
+/// What connections are held to.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerLimits {
+    /// The most connections at once.
+    pub max_connections: usize,
+    /// How long they may be silent.
+    pub read: ReadTimeouts,
+    /// The longest that downstream may take nothing while we write.
+    pub write: Option<Duration>,
+}
+
+/// Accepts and serves until the proxy drains; the connections then still open are in `open`.
+pub async fn serve(mut acceptor: Acceptor, proxy: Arc<Proxy>, limits: ServerLimits, open: TaskTracker) {
+    let places = Arc::new(Semaphore::new(limits.max_connections));
+    let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
+    let refused = Coalesced::default();
+    loop {
+        let (stream, peer) = tokio::select! {
+            biased;
+            () = proxy.drain.cancelled() => return,
+            accepted = acceptor.accept() => accepted,
+        };
+        if let Ok(place) = places.clone().try_acquire_owned() {
+            let proxy = proxy.clone();
+            open.spawn(async move {
+                connection(stream, proxy, limits).await;
+                drop(place);
+            });
+            continue;
+        }
+        if let Some(count) = refused.count() {
+            tracing::warn!(event = "refused", peer = %peer, reason = Reason::Limit.word(), count);
+        }
+        if let Ok(place) = turned_away.clone().try_acquire_owned() {
+            tokio::spawn(async move {
+                turn_away(stream).await;
+                drop(place);
+            });
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, proxy: Arc<Proxy>, limits: ServerLimits) {
+    let _ = stream.set_nodelay(true);
+    let Ok(local) = stream.local_addr() else { return };
+    let stream = Downstream::new(Stall::new(stream, limits.write), limits.read);
+    let arrival = Arrival { local: local.ip(), phase: stream.phase() };
+    let drain = proxy.drain.clone();
+    let service = service_fn(move |request| {
+        let (proxy, arrival) = (proxy.clone(), arrival.clone());
+        async move { Ok::<_, Infallible>(proxy.answer(request, &arrival).await) }
+    });
+    let mut serving = http1::Builder::new()
+        // A caller that has gone away wants no answer: its upstream is let go at once.
+        .half_close(false)
+        // The two timeouts of `Downstream` stand in for the library's one.
+        .header_read_timeout(None)
+        .max_header_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let served = tokio::select! {
+        served = &mut serving => served,
+        () = drain.cancelled() => {
+            std::pin::Pin::new(&mut serving).graceful_shutdown();
+            (&mut serving).await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(event = "connection_error", error = sidecar::exit::chain(&error));
+    }
+    let _ = timeout(LINGER, linger(serving.into_parts().io.into_inner())).await;
+}
+
+/// Tells a connection too many why it is closed.
+async fn turn_away(mut stream: TcpStream) {
+    let _ = timeout(LINGER, async {
+        stream.write_all(&Reason::Limit.to_bytes()).await?;
+        linger(stream).await
+    })
+    .await;
+}
+
+/// Half-closes and reads on for a moment: closing with bytes unread would be a RST, which takes
+/// the answer away from a peer that has not read it yet.
+async fn linger(
+    mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+) -> std::io::Result<()> {
+    stream.shutdown().await?;
+    let mut left = MAX_LINGER;
+    let mut scratch = [0; 1024];
+    while left > 0 {
+        match stream.read(&mut scratch).await? {
+            0 => break,
+            n => left = left.saturating_sub(n),
+        }
+    }
+    Ok(())
+}
+
+/// SECURITY.md: more is 431.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// A moment for the peer to read the answer.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Past this the peer is not reading but sending.
+const MAX_LINGER: usize = 256 * 1024;
+
+/// Beyond so many, connections are closed without a word.
+const MAX_TURNED_AWAY: usize = 64;
