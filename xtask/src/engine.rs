@@ -49,6 +49,14 @@ pub enum NoEngine {
     /// It is not installed, and could not be.
     #[error(transparent)]
     Missing(#[from] PrerequisiteError),
+    /// It is there, but not for this user.
+    #[error(
+        "no permission to use the container engine at {address}\nhint: run as root, or as a member of the group `docker`"
+    )]
+    Permission {
+        /// Its socket.
+        address: String,
+    },
     /// It is there but does not serve us.
     #[error("the container engine cannot be used")]
     Refused(#[from] EngineError),
@@ -82,6 +90,7 @@ pub async fn running(tree: &Tree, consent: Consent, interrupt: &Interrupt) -> Re
     match answer().await {
         Ok((docker, info)) => return Ok(Running { docker, info, started: None }),
         Err(EngineError::Unreachable { .. }) if std::env::var_os("DOCKER_HOST").is_none() => {}
+        Err(EngineError::Permission { address }) => return Err(NoEngine::Permission { address }),
         Err(error) => return Err(error.into()),
     }
     if !is_installed(ENGINE.program) {

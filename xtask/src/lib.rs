@@ -49,6 +49,8 @@ enum Command {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// Makes the images of the scene, and prints the variables that the end-to-end tests read
+    Env(Install),
     /// Checks that the built sidecars are static and below their size ceilings
     Sizes,
     /// Release archives, checksums, SBOM (not yet)
@@ -104,6 +106,7 @@ async fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
                 Box::pin(tests::tests(&tree, install.consent(), &arguments, &story, &interrupt)).await?
             );
         }
+        Command::Env(install) => tests::variables(&tree, install.consent(), &interrupt).await?,
         Command::Sizes => sizes::sizes(&tree)?,
         Command::Dist | Command::Bench | Command::Conformance => {
             let _ = writeln!(std::io::stderr(), "error: not yet");

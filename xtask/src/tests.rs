@@ -1,5 +1,6 @@
 //! Every test of the project: unit, integration, and end to end on a real engine.
 
+use std::io::Write;
 use std::process::{ExitCode, Stdio};
 
 use e2e::Environment;
@@ -62,7 +63,7 @@ async fn on_engine(
     engine: &Running,
 ) -> Result<ExitCode, TestsError> {
     let images = scene_images(tree, story, interrupt, engine).await?;
-    let environment = Environment { bin: tree.launcher(), sidecars: tree.sidecar_folder(), images };
+    let environment = environment(tree, images);
     let swept = e2e::sweep(&engine.docker).await?;
     if swept != e2e::scene::Removed::default() {
         story.line(format_args!(
@@ -87,7 +88,24 @@ async fn on_engine(
     Ok(code)
 }
 
-/// The images of the scene, made unless the engine has them.
+/// Prints the variables that the end-to-end tests read, for a shell, so that one test can be run
+/// by itself. Builds the images, not the programs.
+///
+/// # Errors
+///
+/// The images could not be made.
+pub async fn variables(tree: &Tree, consent: Consent, interrupt: &Interrupt) -> Result<(), TestsError> {
+    let engine = engine::running(tree, consent, interrupt).await?;
+    let images = images(tree, interrupt, &engine).await;
+    engine.end().await;
+    for (name, value) in environment(tree, images?).variables() {
+        // Whoever closed our stdout wants no more lines.
+        let _ = writeln!(std::io::stdout(), "export {name}='{value}'");
+    }
+    Ok(())
+}
+
+/// The images of the scene, made unless the engine has them, and told as a step.
 ///
 /// # Errors
 ///
@@ -99,12 +117,7 @@ pub async fn scene_images(
     engine: &Running,
 ) -> Result<SceneImages, TestsError> {
     let step = story.step();
-    let sources = Sources {
-        cache: tree.target.join("debian"),
-        dockerfile: tree.root.join("images/agent"),
-        demo_api: tree.sidecar("demo-api"),
-    };
-    let images = interrupt.or(Box::pin(e2e::images::ensure(&engine.docker, &sources))).await??;
+    let images = images(tree, interrupt, engine).await?;
     let made = if e2e::debian::is_debian() {
         "straight from Debian packages"
     } else {
@@ -112,6 +125,19 @@ pub async fn scene_images(
     };
     step.done(format_args!("the engine has the images of the agent and of the hosts, {made}"));
     Ok(images)
+}
+
+async fn images(tree: &Tree, interrupt: &Interrupt, engine: &Running) -> Result<SceneImages, TestsError> {
+    let sources = Sources {
+        cache: tree.target.join("debian"),
+        dockerfile: tree.root.join("images/agent"),
+        demo_api: tree.sidecar("demo-api"),
+    };
+    Ok(interrupt.or(Box::pin(e2e::images::ensure(&engine.docker, &sources))).await??)
+}
+
+fn environment(tree: &Tree, images: SceneImages) -> Environment {
+    Environment { bin: tree.launcher(), sidecars: tree.sidecar_folder(), images }
 }
 
 /// nextest where it is installed, else `cargo test`.

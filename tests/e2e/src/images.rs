@@ -97,12 +97,9 @@ pub async fn ensure<E: Engine>(engine: &E, sources: &Sources) -> Result<SceneIma
 }
 
 async fn ensure_from_packages<E: Engine>(engine: &E, cache: &Path) -> Result<(String, String), ImagesError> {
-    let apt = Apt::new(cache)?;
+    // What was made of these packages the last time, so that neither apt nor a mirror is asked again.
     let all = [recipe::AGENT_PACKAGES, recipe::HOST_PACKAGES].concat();
-    let for_agent = apt.fetch(recipe::AGENT_PACKAGES)?;
-    let for_host = apt.fetch(&all)?;
-    // What these packages were made into the last time, so that nothing is unpacked again.
-    let note = cache.join(format!("made-of-{}", made_of(&for_host)));
+    let note = cache.join(format!("made-of-{}", made_of(&all)));
     let made = fs::read_to_string(&note).unwrap_or_default();
     if let Some((agent, host)) = made.split_once(' ')
         && has(engine, agent).await?
@@ -110,6 +107,9 @@ async fn ensure_from_packages<E: Engine>(engine: &E, cache: &Path) -> Result<(St
     {
         return Ok((agent.to_owned(), host.to_owned()));
     }
+    let apt = Apt::new(cache)?;
+    let for_agent = apt.fetch(recipe::AGENT_PACKAGES)?;
+    let for_host = apt.fetch(&all)?;
     let added: Vec<PathBuf> = for_host.into_iter().filter(|deb| !for_agent.contains(deb)).collect();
     let lower = Layer(recipe::agent(&for_agent)?.to_layer()?.into());
     let upper = Layer(recipe::host(&added)?.to_layer()?.into());
@@ -174,18 +174,15 @@ async fn build(dockerfile: &Path, stage: &str) -> Result<String, ImagesError> {
 /// What every image of the scene is called by; nothing of that name can be pulled from anywhere.
 const PREFIX: &str = "localhost/claude-bottle/demo-";
 
-/// A digest of the packages and of what is done with them.
-fn made_of(debs: &[PathBuf]) -> String {
+/// A digest of the packages' names and of what is done with them.
+fn made_of(packages: &[&str]) -> String {
     let mut digest = Sha256::new();
     for source in
         [include_str!("debian/layer.rs"), include_str!("images/recipe.rs"), include_str!("images.rs")]
     {
         digest.update(source);
     }
-    for deb in debs {
-        digest.update(deb.file_name().unwrap_or_default().as_encoded_bytes());
-        digest.update([0]);
-    }
+    digest.update(packages.join(" "));
     digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
