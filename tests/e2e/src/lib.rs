@@ -1,6 +1,6 @@
 //! The scene that the demo and the end-to-end tests play on: a git host, an API, and an agent's image.
 //!
-//! - [`environment`]: what `cargo xtask test` built and hands to the tests.
+//! - [`mod@environment`]: what `cargo xtask test` built and hands to the tests.
 //! - [`images`]: the images of the scene, made without a registry.
 //! - [`scene`]: the hosts on a network of their own, and a manifest for a bottle that may use them.
 //!

@@ -1,5 +1,7 @@
 //! The scene itself: its hosts do what the demo and the other tests rely on, and nothing of it remains.
 #![forbid(unsafe_code)]
+// Set-up that fails is a failed test: here a panic is the message.
+#![allow(clippy::unwrap_used)]
 
 use claude_bottle::engine::docker::Docker;
 use claude_bottle::engine::{Engine, ExecSpec, Output};
