@@ -1,0 +1,159 @@
+//! The options of `ssh-gate`, and the one port table that table, bundle and `--forward` give together.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use sidecar::bundle::Bundle;
+use sidecar::command::{AdminAddr, Common, Parsed, Timeout, duration};
+use sidecar::exit::Failure;
+use sidecar::listen::Peers;
+use sidecar::ports::{Forward, PortTable, Protocol, Row, RowError};
+use sidecar::table;
+use tokio::io::{BufReader, Stdin};
+
+/// Forwards a table of TCP ports to declared hosts, and to nothing else
+///
+/// Bytes pass unchanged, and so does their end: a half-close as a half-close, a reset as a reset.
+#[derive(Debug, Parser)]
+#[command(name = "ssh-gate", version)]
+pub struct Args {
+    /// The port table, JSON: {"forwards":[{"listen":30000,"upstream":"github.com:22","alias":"github"}]}
+    #[arg(long, value_name = "FILE")]
+    pub ports: Option<PathBuf>,
+    /// A further row: [BIND:]LISTEN=HOST:PORT[,alias=NAME][,protocol=tcp]; may be repeated
+    #[arg(long, value_name = "ROW")]
+    pub forward: Vec<String>,
+    /// The address to listen on, for rows that name none
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub bind: IpAddr,
+    /// The most connections at once; one more is accepted and closed
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = at_least_one)]
+    pub max_connections: usize,
+    /// How long resolving and connecting to an upstream may take, over all its addresses
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub connect_timeout: Duration,
+    /// How long a connection that one side has ended may be silent
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
+    pub half_close_timeout: Duration,
+    /// How long an open connection may be silent, or off
+    #[arg(long, value_name = "TIME", default_value = "off")]
+    pub idle_timeout: Timeout,
+    /// Where /healthz and /readyz are answered, or off
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9901")]
+    pub admin: AdminAddr,
+    /// What every daemon has.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    // More places than a semaphore has would be no limit.
+    let places = 1..=tokio::sync::Semaphore::MAX_PERMITS;
+    text.parse().ok().filter(|n| places.contains(n)).ok_or_else(|| "expected a number from 1".into())
+}
+
+/// What to serve, and for whom.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Every row.
+    pub table: PortTable,
+    /// Who is served.
+    pub peers: Peers,
+    /// Stdin, when its end is to drain the gate.
+    pub lifeline: Option<BufReader<Stdin>>,
+}
+
+/// Gathers the table from where the command line, or else the environment, says.
+///
+/// # Errors
+/// [`Failure`] of kind usage for options that exclude each other or a `--forward` that does not
+/// parse, of kind config for a table or bundle that is missing or wrong.
+pub async fn load(parsed: &mut Parsed<Args>) -> Result<Loaded, Failure> {
+    parsed.exclude("stdin_bundle", &["ports", "forward"])?;
+    // One image serves both ways: what is typed makes the variables of the same kind void.
+    let typed = ["stdin_bundle", "ports", "forward"].iter().any(|id| parsed.typed(id));
+    let counts = |id: &str| !typed || parsed.typed(id);
+    let loaded = if parsed.args.common.stdin_bundle && counts("stdin_bundle") {
+        bundle().await?
+    } else {
+        let file = parsed.args.ports.as_deref().filter(|_| counts("ports"));
+        let rows = if counts("forward") { parsed.values("forward") } else { Vec::new() };
+        let rows: Vec<(String, Row)> = rows
+            .into_iter()
+            .map(|text| match text.parse() {
+                Ok(row) => Ok((text, row)),
+                Err(error) => Err(Failure::usage(format!("--forward {text}: {error}"))
+                    .hint("a row is written [BIND:]LISTEN=HOST:PORT[,alias=NAME]")),
+            })
+            .collect::<Result<_, _>>()?;
+        let mut all = Vec::new();
+        if let Some(file) = file {
+            let table: PortTable = table::load(file)?;
+            supported(&file.display().to_string(), table.forwards())?;
+            all = table.into_rows();
+        }
+        let from_file = all.len();
+        for (text, row) in &rows {
+            refuse_ssh(row.protocol, || format!("--forward {text}"))?;
+        }
+        all.extend(rows.into_iter().map(|(_, row)| row));
+        let table = PortTable::from_rows(all).map_err(|error| no_table(error, from_file))?;
+        Loaded { table, peers: Peers::Anyone, lifeline: None }
+    };
+    distinct(&loaded.table, parsed.args.bind)?;
+    Ok(loaded)
+}
+
+/// Where a row listens.
+pub fn listener(row: &Forward, bind: IpAddr) -> SocketAddr {
+    SocketAddr::new(row.bind.unwrap_or(bind), row.listen)
+}
+
+async fn bundle() -> Result<Loaded, Failure> {
+    let mut stdin = BufReader::new(tokio::io::stdin());
+    let bundle = Bundle::<PortTable>::read(&mut stdin).await?;
+    supported("stdin: bundle: table", bundle.table.forwards())?;
+    Ok(Loaded {
+        table: bundle.table,
+        peers: Peers::from_bundle(bundle.from),
+        lifeline: bundle.lifeline.then_some(stdin),
+    })
+}
+
+fn no_table(error: RowError, from_file: usize) -> Failure {
+    match error {
+        RowError::Empty => Failure::config("no port table was given")
+            .hint("give --ports FILE, --forward LISTEN=HOST:PORT or --stdin-bundle"),
+        // A file's own rows were checked when it was read.
+        error if from_file > 0 => Failure::config(format!("--ports and --forward together: {error}")),
+        error => Failure::config(format!("--forward: {error}")),
+    }
+}
+
+fn supported(source: &str, rows: &[Forward]) -> Result<(), Failure> {
+    rows.iter().enumerate().try_for_each(|(n, row)| {
+        refuse_ssh(row.protocol, || format!("{source}: row {n} (alias {:?})", row.alias))
+    })
+}
+
+fn refuse_ssh(protocol: Protocol, place: impl Fn() -> String) -> Result<(), Failure> {
+    match protocol {
+        Protocol::Tcp => Ok(()),
+        Protocol::Ssh => Err(Failure::config(format!("{}: protocol \"ssh\" is not yet supported", place()))
+            .hint("use protocol \"tcp\", which passes any bytes")),
+    }
+}
+
+/// Two rows may name one listener in two ways: once by itself, once through `--bind`.
+fn distinct(table: &PortTable, bind: IpAddr) -> Result<(), Failure> {
+    let mut seen = HashSet::new();
+    let twice = table
+        .forwards()
+        .iter()
+        .map(|row| listener(row, bind))
+        .find(|listener| listener.port() != 0 && !seen.insert(*listener));
+    twice.map_or(Ok(()), |listener| Err(Failure::config(format!("listener {listener} stands twice"))))
+}

@@ -1,0 +1,217 @@
+//! A connection to an upstream: its name resolved now, every address tried, within one budget.
+//!
+//! The addresses take turns by family and start a quarter of a second after each other, or as soon
+//! as one has failed (RFC 8305), so that one dead address does not use up the time of the others.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sidecar::upstream::{Host, Upstream, resolve};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// RFC 8305 section 5.
+const STAGGER: Duration = Duration::from_millis(250);
+/// Look-ups of one row at once. Each holds a thread until the system's resolver gives up; a row
+/// whose name server is silent must leave threads for the others.
+const LOOKUPS: usize = 16;
+
+/// Connects the connections of one row.
+#[derive(Debug)]
+pub(crate) struct Dialer {
+    lookups: Arc<Semaphore>,
+}
+
+/// Why an upstream was not connected.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// Its name has no address now.
+    #[error("could not resolve upstream {upstream}")]
+    Resolve { upstream: Upstream, source: io::Error },
+    /// It is the gate itself.
+    #[error("upstream {upstream} is the gate's own listener {address}")]
+    Own { upstream: Upstream, address: SocketAddr },
+    /// No address took the connection.
+    #[error("could not connect to upstream {upstream} at {address}")]
+    Connect { upstream: Upstream, address: SocketAddr, source: io::Error },
+    /// The budget is used up.
+    #[error("upstream {upstream} did not answer within {} ms", .budget.as_millis())]
+    Late { upstream: Upstream, budget: Duration },
+}
+
+impl ConnectError {
+    /// Whether the fault is the gate's own table.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self, Self::Own { .. })
+    }
+}
+
+impl Default for Dialer {
+    fn default() -> Self {
+        Self { lookups: Arc::new(Semaphore::new(LOOKUPS)) }
+    }
+}
+
+impl Dialer {
+    /// Connects to `upstream`, but never to one of the listeners `own`.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub(crate) async fn connect(
+        &self,
+        upstream: &Upstream,
+        own: &[SocketAddr],
+        budget: Duration,
+    ) -> Result<TcpStream, ConnectError> {
+        let connected =
+            async {
+                let addresses = self
+                    .addresses(upstream)
+                    .await
+                    .map_err(|source| ConnectError::Resolve { upstream: upstream.clone(), source })?;
+                if let Some(address) = addresses.iter().copied().find(|address| is_own(*address, own)) {
+                    return Err(ConnectError::Own { upstream: upstream.clone(), address });
+                }
+                first(take_turns(addresses), budget).await.map_err(|(address, source)| {
+                    ConnectError::Connect { upstream: upstream.clone(), address, source }
+                })
+            };
+        tokio::time::timeout(budget, connected)
+            .await
+            .unwrap_or_else(|_| Err(ConnectError::Late { upstream: upstream.clone(), budget }))
+    }
+
+    async fn addresses(&self, upstream: &Upstream) -> io::Result<Vec<SocketAddr>> {
+        if let Host::Address(_) = upstream.host {
+            return resolve(upstream).await;
+        }
+        let lookups = self.lookups.clone();
+        let permit = lookups.acquire_owned().await.map_err(io::Error::other)?;
+        let upstream = upstream.clone();
+        // In a task of its own: a look-up that we no longer wait for still holds its thread.
+        let lookup = tokio::spawn(async move {
+            let _permit = permit;
+            resolve(&upstream).await
+        });
+        lookup.await.map_err(io::Error::other)?
+    }
+}
+
+/// Whether a connection to `address` would arrive at one of our listeners.
+fn is_own(address: SocketAddr, own: &[SocketAddr]) -> bool {
+    let ip = match address.ip().to_canonical() {
+        // To connect to "any address" is to connect to this machine.
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    own.iter().filter(|listener| listener.port() == address.port()).any(|listener| {
+        let bound = listener.ip().to_canonical();
+        bound == ip || bound.is_unspecified() && bound.is_ipv4() == ip.is_ipv4() && is_local(ip)
+    })
+}
+
+/// Whether this machine has the address: only then can a socket be bound to it.
+fn is_local(ip: IpAddr) -> bool {
+    ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
+}
+
+/// The families in turn, beginning with the resolver's first choice (RFC 8305 section 4).
+fn take_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let Some(preferred) = addresses.first().map(SocketAddr::is_ipv6) else { return addresses };
+    let (mut one, mut other): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv6() == preferred);
+    let mut turns = Vec::with_capacity(one.len() + other.len());
+    let (mut one, mut other) = (one.drain(..), other.drain(..));
+    loop {
+        let pair = (one.next(), other.next());
+        if pair == (None, None) {
+            return turns;
+        }
+        turns.extend(pair.0);
+        turns.extend(pair.1);
+    }
+}
+
+/// The first address that takes the connection, else the failure of the last one.
+async fn first(addresses: Vec<SocketAddr>, budget: Duration) -> Result<TcpStream, (SocketAddr, io::Error)> {
+    if let [address] = addresses[..] {
+        return TcpStream::connect(address).await.map_err(|error| (address, error));
+    }
+    // With many addresses they start closer together, so that the last one has its time too.
+    let stagger = STAGGER.min(budget / u32::try_from(addresses.len() + 1).unwrap_or(u32::MAX));
+    let mut waiting = addresses.into_iter();
+    let mut trying = JoinSet::new();
+    let mut failed = None;
+    loop {
+        let more = waiting.next();
+        let is_last = more.is_none();
+        if let Some(address) = more {
+            trying.spawn(async move { (address, TcpStream::connect(address).await) });
+        }
+        let tried = tokio::select! {
+            tried = trying.join_next() => tried,
+            () = tokio::time::sleep(stagger), if !is_last => continue,
+        };
+        match tried {
+            Some(Ok((_, Ok(stream)))) => return Ok(stream),
+            Some(Ok((address, Err(error)))) => failed = Some((address, error)),
+            Some(Err(_)) => {}
+            None if is_last => {
+                let nowhere = || (SocketAddr::from(([0; 4], 0)), io::ErrorKind::NotFound.into());
+                return Err(failed.unwrap_or_else(nowhere));
+            }
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn families_take_turns_and_the_resolvers_choice_is_first() {
+        let given = addresses(&["[::1]:1", "[::2]:1", "1.1.1.1:1", "[::3]:1", "1.1.1.2:1"]);
+        let turns = addresses(&["[::1]:1", "1.1.1.1:1", "[::2]:1", "1.1.1.2:1", "[::3]:1"]);
+        assert_eq!(take_turns(given), turns);
+    }
+
+    #[test]
+    fn the_gate_knows_its_own_listeners_in_all_their_spellings() {
+        let own = addresses(&["127.0.0.1:30000", "0.0.0.0:30001", "[::]:30002"]);
+        for (text, expected) in [
+            ("127.0.0.1:30000", true),
+            ("0.0.0.0:30000", true),
+            ("[::ffff:127.0.0.1]:30000", true),
+            ("127.0.0.2:30000", false),
+            ("127.0.0.1:30003", false),
+            ("127.9.9.9:30001", true),
+            ("198.51.100.1:30001", false),
+            ("[::1]:30001", false),
+            ("[::1]:30002", true),
+            ("[::]:30002", true),
+        ] {
+            assert_eq!(is_own(text.parse().unwrap(), &own), expected, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusing_address_hands_over_to_the_next_at_once() {
+        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let open = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = open.local_addr().unwrap();
+        let stream = first(vec![gone, gone, address], Duration::from_secs(5)).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), address);
+        let (_, error) = first(vec![gone, gone], Duration::from_secs(5)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+}

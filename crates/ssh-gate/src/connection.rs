@@ -1,0 +1,225 @@
+//! One connection: from its accept to the line that tells its story.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sidecar::exit::chain;
+use sidecar::log::Coalesced;
+use sidecar::ports::Forward;
+use sidecar::upstream::Upstream;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::connect::{ConnectError, Dialer};
+use crate::copy::{self, Copying};
+
+/// What is shared by all connections.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    limits: Limits,
+    places: Arc<Semaphore>,
+    own: Vec<SocketAddr>,
+    /// The connections that are open.
+    pub(crate) open: TaskTracker,
+    /// Cancelled at the drain's deadline: what is still open then is cut.
+    pub(crate) cut: CancellationToken,
+}
+
+/// The numbers that are enforced on connections.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// The most at once.
+    pub(crate) connections: usize,
+    /// From the accept to a connected upstream.
+    pub(crate) connect: Duration,
+    /// Silence after one side has ended.
+    pub(crate) half_close: Duration,
+    /// Silence while both are open; `None` is for ever.
+    pub(crate) idle: Option<Duration>,
+}
+
+/// One row at work.
+#[derive(Debug)]
+pub(crate) struct Row {
+    alias: String,
+    upstream: Upstream,
+    dialer: Dialer,
+    over_limit: Coalesced,
+}
+
+/// How a connection ended, in the words of its closing line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Eof,
+    Reset,
+    Idle,
+    HalfClose,
+    Drain,
+    ConnectFailed,
+    Limit,
+    Error,
+}
+
+/// Whose doing the end was; for [`End::Eof`], who was done first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Downstream,
+    Upstream,
+    Gate,
+}
+
+/// An end, and what it was made of.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) end: End,
+    pub(crate) side: Side,
+    pub(crate) error: Option<String>,
+}
+
+impl Gate {
+    /// `own` is where the gate itself listens.
+    pub(crate) fn new(limits: Limits, own: Vec<SocketAddr>) -> Self {
+        Self {
+            limits,
+            places: Arc::new(Semaphore::new(limits.connections)),
+            own,
+            open: TaskTracker::new(),
+            cut: CancellationToken::new(),
+        }
+    }
+
+    /// Forwards an accepted connection in a task of its own, or closes it when there is no place.
+    pub(crate) fn admit(self: &Arc<Self>, row: &Arc<Row>, downstream: TcpStream, peer: SocketAddr) {
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            drop(downstream);
+            if let Some(count) = row.over_limit.count() {
+                row.closed(peer, &Copying::default(), &Ended::by_gate(End::Limit), Some(count));
+            }
+            return;
+        };
+        let (gate, row) = (self.clone(), row.clone());
+        self.open.spawn(async move {
+            let _place = place;
+            let copying = Copying::default();
+            let ended = gate.carry(&row, downstream, &copying).await;
+            row.closed(peer, &copying, &ended, None);
+        });
+    }
+
+    async fn carry(&self, row: &Row, downstream: TcpStream, copying: &Copying) -> Ended {
+        tune(&downstream);
+        // Boxed: an established connection should not go on holding the room that connecting took.
+        let connecting = Box::pin(row.dialer.connect(&row.upstream, &self.own, self.limits.connect));
+        let upstream = tokio::select! {
+            connected = connecting => match connected {
+                Ok(upstream) => upstream,
+                Err(error) => return Ended::unconnected(&error),
+            },
+            error = copy::fault(&downstream) => return Ended::fault(Side::Downstream, &error),
+            () = self.cut.cancelled() => return Ended::by_gate(End::Drain),
+        };
+        tune(&upstream);
+        copy::copy(&downstream, &upstream, &self.limits, copying, &self.cut).await
+    }
+}
+
+impl Row {
+    /// A row of the table, ready to be used.
+    pub(crate) fn new(forward: &Forward) -> Self {
+        Self {
+            alias: forward.alias.clone(),
+            upstream: forward.upstream.clone(),
+            dialer: Dialer::default(),
+            over_limit: Coalesced::default(),
+        }
+    }
+
+    fn closed(&self, peer: SocketAddr, copying: &Copying, ended: &Ended, count: Option<u64>) {
+        let duration_ms = u64::try_from(copying.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(
+            event = "closed",
+            alias = self.alias.as_str(),
+            peer = %peer,
+            upstream = %self.upstream,
+            up_bytes = copying.up.bytes(),
+            down_bytes = copying.down.bytes(),
+            duration_ms,
+            end = ended.end.word(),
+            side = ended.side.word(),
+            error = ended.error.as_deref(),
+            count,
+        );
+    }
+}
+
+impl End {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Eof => "eof",
+            Self::Reset => "reset",
+            Self::Idle => "idle",
+            Self::HalfClose => "half_close",
+            Self::Drain => "drain",
+            Self::ConnectFailed => "connect_failed",
+            Self::Limit => "limit",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl Side {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Downstream => "downstream",
+            Self::Upstream => "upstream",
+            Self::Gate => "gate",
+        }
+    }
+}
+
+impl Ended {
+    /// An end that a peer made as it should.
+    pub(crate) fn eof(side: Side) -> Self {
+        Self { end: End::Eof, side, error: None }
+    }
+
+    /// An end that the gate made.
+    pub(crate) fn by_gate(end: End) -> Self {
+        Self { end, side: Side::Gate, error: None }
+    }
+
+    /// An end that a socket's error made.
+    pub(crate) fn fault(side: Side, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
+        match error.kind() {
+            // The kernel calls a RST that follows a FIN a broken pipe.
+            BrokenPipe | ConnectionReset => Self { end: End::Reset, side, error: None },
+            _ => Self { end: End::Error, side, error: Some(error.to_string()) },
+        }
+    }
+
+    fn unconnected(error: &ConnectError) -> Self {
+        let side = if error.is_own() { Side::Gate } else { Side::Upstream };
+        Self { end: End::ConnectFailed, side, error: Some(chain(error)) }
+    }
+}
+
+/// Silence before the first probe, between probes, and how many go unanswered.
+const KEEP_ALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
+/// How long sent bytes may go unacknowledged. It also bounds a window that stays shut (tcp(7)), so it
+/// is long enough for a living peer that is paused a while, and below the kernel's quarter of an hour.
+const USER_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Sets what both sides have in common. A socket that died meanwhile says so when it is read.
+fn tune(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let (time, interval, retries) = KEEP_ALIVE;
+    let keep_alive = TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(retries);
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_keepalive(&keep_alive);
+    let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+}
