@@ -1,0 +1,162 @@
+//! Options, variables and tables: what is wrong is said in a line, with its place and its exit code.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test is a test")]
+
+#[path = "support/gate.rs"]
+mod gate;
+
+use std::io::Write;
+
+use gate::{Gate, Ran, command, ran, run};
+use testbed::tcp::Echo;
+
+fn table(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+#[tokio::test]
+async fn a_faulty_table_is_78_with_its_place() {
+    for (text, expected) in [
+        (
+            "{\"forwards\":[\n{\"listen\":70000,\"upstream\":\"a:1\"}]}",
+            ":2:15: expected a port between 1 and 65535, found 70000",
+        ),
+        ("{\"forwards\":[\n{\"listen\":1,\"upstream\":\"a:1\",\"nick\":1}]}", "unknown field `nick`"),
+        (
+            "{\"forwards\":[{\"listen\":1,\"upstream\":\"a:1\"},{\"listen\":1,\"upstream\":\"b:1\"}]}",
+            "listener 1 stands twice",
+        ),
+        ("{\"forwards\":[]}", "at least one row"),
+        (
+            "{\"forwards\":[{\"listen\":1,\"upstream\":\"a:1\",\"alias\":\"git\",\"protocol\":\"ssh\"}]}",
+            "row 0 (alias \"git\"): protocol \"ssh\" is not yet supported",
+        ),
+    ] {
+        let file = table(text);
+        let path = file.path().display().to_string();
+        for line in [format!("--ports {path}"), format!("check --ports {path}")] {
+            let Ran { code, stdout, stderr } = run(&line).await;
+            assert_eq!((code, stdout.as_str()), (Some(78), ""), "{line}: {stderr}");
+            assert!(
+                stderr.starts_with(&format!("ssh-gate: {path}")) && stderr.contains(expected),
+                "{stderr}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_table_at_all_is_78_too() {
+    for (line, expected) in [
+        ("", "no port table was given\nhint: give --ports FILE"),
+        ("--ports /nonexistent/ports.json", "could not read /nonexistent/ports.json: No such file"),
+        ("--forward 1=a:1 --forward 1=b:1", "listener 1 stands twice"),
+        ("--forward 127.0.0.1:1=a:1 --forward 1=b:1", "listener 127.0.0.1:1 stands twice"),
+        ("--forward 1=a:1,alias=x --forward 2=b:1,alias=x", "alias \"x\" stands twice"),
+        (
+            "--forward 1=a:1,protocol=ssh",
+            "--forward 1=a:1,protocol=ssh: protocol \"ssh\" is not yet supported",
+        ),
+    ] {
+        let Ran { code, stdout, stderr } = run(line).await;
+        assert_eq!((code, stdout.as_str()), (Some(78), ""), "{line}: {stderr}");
+        assert!(stderr.contains(expected), "{line}: {stderr}");
+        assert!(stderr.lines().count() <= 2, "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_command_line_is_2() {
+    for line in [
+        "--forward nonsense",
+        "--forward 1=a",
+        "--forward 70000=a:1",
+        "--nonsense",
+        "--max-connections 0 --forward 1=a:1",
+        "--connect-timeout 10 --forward 1=a:1",
+        "--bind nowhere --forward 1=a:1",
+        "--admin 9901 --forward 1=a:1",
+        "check extra",
+    ] {
+        let Ran { code, stdout, stderr } = run(line).await;
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{line}: {stderr}");
+        assert!(!stderr.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn check_prints_table_then_rows_and_binds_nothing() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let text = format!("{{\"forwards\":[{{\"listen\":{port},\"upstream\":\"A.example:22\"}}]}}");
+    let file = table(&text);
+    let path = file.path().display();
+    for line in [
+        format!("check --ports {path} --forward [::1]:2=b:1,alias=b"),
+        format!("--forward [::1]:2=b:1,alias=b --ports {path} check"),
+    ] {
+        let Ran { code, stdout, stderr } = run(&line).await;
+        assert_eq!((code, stderr.as_str()), (Some(0), ""));
+        let expected = format!(
+            "{{\"forwards\":[{{\"listen\":{port},\"upstream\":\"a.example:22\",\"alias\":\"row-0\",\"protocol\":\"tcp\"}},\
+             {{\"bind\":\"::1\",\"listen\":2,\"upstream\":\"b:1\",\"alias\":\"b\",\"protocol\":\"tcp\"}}]}}\n"
+        );
+        assert_eq!(stdout, expected);
+    }
+}
+
+#[tokio::test]
+async fn every_option_is_a_variable_too() {
+    let echo = Echo::start().await;
+    let mut by_variable = command("");
+    by_variable
+        .env("SSH_GATE_FORWARD", format!(" 0={0}\n 0={0},alias=b ", echo.addr()))
+        .env("SSH_GATE_ADMIN", "off")
+        .env("SSH_GATE_BIND", "127.0.0.2")
+        .env("SSH_GATE_PORTS", "")
+        .env("SSH_GATE_STDIN_BUNDLE", "off")
+        .env("SSH_GATE_MAX_CONNECTIONS", "");
+    let gate = Gate::spawn(by_variable, None).await;
+    assert_eq!(gate.ready["listeners"].as_array().unwrap().len(), 2);
+    assert_eq!(gate.listener(1).ip().to_string(), "127.0.0.2");
+}
+
+#[tokio::test]
+async fn what_is_typed_makes_variables_for_tables_void() {
+    let file = table("{\"forwards\":[{\"listen\":1,\"upstream\":\"file:1\"}]}");
+    let mut typed_row = command("check --forward 2=typed:1");
+    typed_row.env("SSH_GATE_PORTS", "/nonexistent").env("SSH_GATE_STDIN_BUNDLE", "1");
+    typed_row.env("SSH_GATE_FORWARD", "3=variable:1");
+    let said = ran(typed_row).await.stdout;
+    assert!(said.contains("typed:1") && !said.contains("variable:1"), "{said}");
+    let mut typed_table = command("check --ports");
+    typed_table.arg(file.path()).env("SSH_GATE_FORWARD", "3=variable:1");
+    let said = ran(typed_table).await.stdout;
+    assert!(said.contains("file:1") && !said.contains("variable:1"), "{said}");
+    let mut both = command("check");
+    both.env("SSH_GATE_PORTS", file.path()).env("SSH_GATE_FORWARD", "3=variable:1");
+    let said = ran(both).await.stdout;
+    assert!(said.contains("file:1") && said.contains("variable:1"), "{said}");
+}
+
+#[tokio::test]
+async fn help_shows_every_option_with_its_variable() {
+    let help = run("--help").await.stdout;
+    for (option, variable) in [
+        ("--ports <FILE>", "SSH_GATE_PORTS"),
+        ("--forward <ROW>", "SSH_GATE_FORWARD"),
+        ("--bind", "SSH_GATE_BIND"),
+        ("--stdin-bundle", "SSH_GATE_STDIN_BUNDLE"),
+        ("--max-connections", "SSH_GATE_MAX_CONNECTIONS"),
+        ("--connect-timeout", "SSH_GATE_CONNECT_TIMEOUT"),
+        ("--half-close-timeout", "SSH_GATE_HALF_CLOSE_TIMEOUT"),
+        ("--idle-timeout", "SSH_GATE_IDLE_TIMEOUT"),
+        ("--drain-timeout", "SSH_GATE_DRAIN_TIMEOUT"),
+        ("--admin", "SSH_GATE_ADMIN"),
+        ("--log-format", "SSH_GATE_LOG_FORMAT"),
+    ] {
+        assert!(help.contains(option) && help.contains(variable), "{option}: {help}");
+    }
+}
