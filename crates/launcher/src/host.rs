@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
+
 use crate::engine::{Engine, EngineError, EngineInfo, Image, Network};
 use crate::images::{BuiltImage, ImagesError, Sidecar};
 use crate::manifest::{Bottle, TokenRef};
@@ -18,6 +20,8 @@ pub struct Host {
     pub taken: BTreeSet<String>,
     /// The launcher's own images for the engine's architecture, by the name of their binary.
     pub images: BTreeMap<&'static str, BuiltImage>,
+    /// The guest's binary for the agent's container.
+    pub guest: Bytes,
     /// The network that the manifest names as `egress_network`, when the engine has it.
     pub egress_network: Option<Network>,
     /// The tokens that are there to be read.
@@ -81,7 +85,11 @@ impl Host {
         needed.extend((!bottle.ssh.is_empty()).then_some("ssh-gate"));
         needed.extend((!bottle.cred_proxy.routes.is_empty()).then_some("cred-proxy"));
         for name in needed {
-            host.images.insert(name, Sidecar::find(name, arch)?.image().build());
+            let sidecar = Sidecar::find(name, arch)?;
+            host.images.insert(name, sidecar.image().build());
+            if name == "bottle-guest" {
+                host.guest = sidecar.into_binary();
+            }
         }
         for route in &bottle.cred_proxy.routes {
             let there = match &route.token {

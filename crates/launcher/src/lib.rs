@@ -5,12 +5,20 @@
 //! a readiness answer and an exit code, and never links one.
 #![forbid(unsafe_code)]
 
+pub mod bottles;
+pub mod cli;
 pub mod engine;
 pub mod failure;
 pub mod host;
 pub mod images;
+pub mod launch;
 pub mod launcher_id;
 pub mod manifest;
 pub mod names;
 pub mod plan;
+pub mod provision;
+pub mod run;
+pub mod secrets;
 pub mod settings;
+pub mod start;
+pub mod teardown;

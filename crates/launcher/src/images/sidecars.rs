@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+
 use super::elf::is_static;
 use super::{Healthcheck, ImageSpec, ImagesError, Layer};
 
@@ -75,6 +77,14 @@ impl Sidecar {
             }
         }
         Err(ImagesError::Missing { name, arch: arch.to_owned(), tried })
+    }
+
+    /// The binary alone.
+    pub fn into_binary(self) -> Bytes {
+        match self.binary {
+            Cow::Borrowed(binary) => Bytes::from_static(binary),
+            Cow::Owned(binary) => Bytes::from(binary),
+        }
     }
 
     /// Describes the sidecar's image: scratch, the binary at `/<name>`.

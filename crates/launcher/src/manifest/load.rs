@@ -43,7 +43,8 @@ impl From<ManifestError> for Failure {
 /// # Errors
 /// [`ManifestError::Absent`] with the places that were looked at.
 pub fn find(told: Option<&Path>, config_home: Option<&Path>) -> Result<PathBuf, ManifestError> {
-    if let Some(told) = told {
+    // An empty variable counts as unset.
+    if let Some(told) = told.filter(|told| !told.as_os_str().is_empty()) {
         return Ok(told.to_owned());
     }
     let mut places = vec![PathBuf::from("claude-bottle.json")];

@@ -107,6 +107,7 @@ pub fn plan(manifest: &Manifest, request: &Request, host: &Host) -> Result<Plan,
         warnings: warnings(bottle, host),
         hash: String::new(),
         guest: image(host, "bottle-guest")?.clone(),
+        guest_binary: host.guest.clone(),
         external_network: host.egress_network.as_ref().map(|network| network.id.clone()),
         names,
     };

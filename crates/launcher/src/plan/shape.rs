@@ -51,9 +51,12 @@ pub struct Plan {
     /// The names of its objects.
     #[serde(skip)]
     pub names: Names,
-    /// The image that brings the guest into the agent's container, and seals it.
+    /// The guest's image, which seals the agent's network.
     #[serde(skip)]
     pub guest: BuiltImage,
+    /// The guest's binary for the agent's container.
+    #[serde(skip)]
+    pub guest_binary: bytes::Bytes,
     /// The existing network that the sidecars join, by id.
     #[serde(skip)]
     pub external_network: Option<crate::engine::NetworkId>,
