@@ -154,7 +154,12 @@ impl Origin {
 impl RawOrigin {
     /// Starts with one script for every connection.
     pub async fn start(cert: &ServerCert, script: Script) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), cert, script).await
+    }
+
+    /// As [`RawOrigin::start`], at an address that its script already names.
+    pub async fn start_at(addr: SocketAddr, cert: &ServerCert, script: Script) -> Self {
+        let listener = TcpListener::bind(addr).await.unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let handshakes = Arc::new(AtomicU64::new(0));
         let (acceptor, record, count) = (acceptor(cert), requests.clone(), handshakes.clone());
