@@ -96,7 +96,7 @@ async fn the_closing_line_tells_the_story() {
     let peer = client.local_addr().unwrap().to_string();
     ping(&mut client).await;
     client.shutdown().await.unwrap();
-    read_all(&mut client).await;
+    assert_eq!(read_all(&mut client).await, (vec![], Ok(())));
     let line = gate.closed().await;
     let keys: Vec<_> = line.as_object().unwrap().keys().map(String::as_str).collect();
     let mut expected = [

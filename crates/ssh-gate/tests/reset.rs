@@ -12,7 +12,7 @@ use gate::{Gate, PATIENCE, read_all};
 use testbed::eventually;
 use testbed::tcp::{HalfClose, Reset, pattern, reset};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 /// A gate with the test itself as its upstream.
@@ -23,9 +23,23 @@ struct Scene {
 }
 
 async fn scene(line: &str) -> Scene {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    scene_of(line, None).await
+}
+
+/// The same with peers whose own receive buffers are that small, so that bytes stay in the gate.
+async fn scene_of(line: &str, receive: Option<u32>) -> Scene {
+    let socket = || {
+        let socket = TcpSocket::new_v4().unwrap();
+        if let Some(bytes) = receive {
+            socket.set_recv_buffer_size(bytes).unwrap();
+        }
+        socket
+    };
+    let listening = socket();
+    listening.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = listening.listen(8).unwrap();
     let gate = Gate::to(listener.local_addr().unwrap(), line).await;
-    let client = gate.connect().await;
+    let client = socket().connect(gate.listener(0)).await.unwrap();
     let (upstream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
     Scene { gate, client, upstream }
 }
@@ -59,21 +73,19 @@ async fn a_clients_reset_reaches_the_upstream_after_its_bytes() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_queued_everywhere_come_before_the_reset() {
+async fn bytes_that_the_gate_holds_come_before_the_reset() {
     for client_resets in [true, false] {
-        let Scene { gate, client, upstream } = scene("").await;
+        let Scene { gate, client, upstream } = scene_of("", Some(4096)).await;
         let (mut sender, mut reader) = if client_resets { (client, upstream) } else { (upstream, client) };
-        // The gate's own queues and the reader's are full; what the kernel of the sender holds is
-        // the sender's to lose, so as much is sent as fits beyond it.
-        let first = fill(&mut sender).await;
-        let mut early = vec![0; first];
-        timeout(PATIENCE, reader.read_exact(&mut early)).await.unwrap().unwrap();
-        sender.write_all(&pattern(200_000)).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        // Less than the gate's own socket takes in, and far more than the reader's: all of it has
+        // left the sender, and most of it is in the gate, when the reset comes.
+        sender.write_all(&pattern(60_000)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
         reset(sender);
+        tokio::time::sleep(Duration::from_millis(200)).await;
         assert!(gate.events("closed").is_empty(), "nothing is thrown away while the reader is slow");
-        let (late, end) = read_all(&mut reader).await;
-        assert!(late == pattern(200_000), "{} bytes, client_resets {client_resets}", late.len());
+        let (all, end) = read_all(&mut reader).await;
+        assert!(all == pattern(60_000), "{} bytes, client_resets {client_resets}", all.len());
         assert_eq!(end, Err(ConnectionReset));
     }
 }
