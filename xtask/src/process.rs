@@ -121,8 +121,17 @@ impl Interrupt {
 ///
 /// It could not be started.
 pub fn start(command: &mut Command) -> Result<Child, ProcessError> {
+    start_with(command, Stdio::null())
+}
+
+/// Starts a program in a process group of its own.
+///
+/// # Errors
+///
+/// It could not be started.
+pub fn start_with(command: &mut Command, stdin: Stdio) -> Result<Child, ProcessError> {
     command
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .process_group(0)
         .spawn()
         .map_err(|source| ProcessError::Start { program: program(command), source })
