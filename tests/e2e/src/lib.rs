@@ -1,6 +1,7 @@
 //! The scene that the demo and the end-to-end tests play on: a git host, an API, and an agent's image.
 //!
 //! - [`mod@environment`]: what `cargo xtask test` built and hands to the tests.
+//! - [`bottle`]: the launcher as a user runs it, and the leak assertion.
 //! - [`images`]: the images of the scene, made without a registry.
 //! - [`scene`]: the hosts on a network of their own, and a manifest for a bottle that may use them.
 //!
@@ -9,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bottle;
 pub mod debian;
 pub mod environment;
 pub mod images;
