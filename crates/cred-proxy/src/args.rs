@@ -91,11 +91,11 @@ impl Args {
     /// Exit 2, for options that exclude each other or are not yet supported.
     pub fn parse() -> Result<Parsed<Self>, Failure> {
         let parsed = sidecar::command::parse::<Self>("CRED_PROXY");
-        parsed.exclude("stdin_bundle", &["routes", "tokens", "ca_file"])?;
+        parsed.exclude("stdin_bundle", &["routes", "tokens"])?;
         if parsed.args.upstream_proxy.is_some() {
             return Err(Failure::usage("--upstream-proxy is not yet supported"));
         }
-        let both = !parsed.args.common.stdin_bundle
+        let both = !takes_bundle(&parsed)
             && parsed.args.tokens == TokenSource::Stdin
             && parsed.args.routes.as_ref().is_some_and(|routes| routes.as_os_str() == "-");
         if both {
@@ -103,6 +103,12 @@ impl Args {
         }
         Ok(parsed)
     }
+}
+
+/// Whether table and tokens come as a bundle: typed options win over the variable that says so.
+pub fn takes_bundle(parsed: &Parsed<Args>) -> bool {
+    let otherwise = parsed.typed("routes") || parsed.typed("tokens");
+    parsed.args.common.stdin_bundle && (parsed.typed("stdin_bundle") || !otherwise)
 }
 
 impl std::str::FromStr for Size {

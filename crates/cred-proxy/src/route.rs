@@ -41,6 +41,7 @@ pub struct Route {
 #[derive(Debug)]
 pub struct Routes {
     all: Vec<Arc<Route>>,
+    /// By path without the slash at its end.
     by_path: HashMap<String, Arc<Route>>,
     longest: usize,
     /// The fields that any route injects: no caller may set them, on any route.
@@ -94,7 +95,8 @@ impl Routes {
                 pool: Pool::default(),
             }));
         }
-        let by_path = all.iter().map(|route| (route.path.clone(), route.clone())).collect();
+        let bare = |route: &Arc<Route>| route.path.trim_end_matches('/').to_owned();
+        let by_path = all.iter().map(|route| (bare(route), route.clone())).collect();
         let longest = all.iter().map(|route| route.path.len()).max().unwrap_or(0);
         let injected = all.iter().map(|route| route.credential.name().clone()).collect();
         Ok(Self { all, by_path, longest, injected })
@@ -116,7 +118,7 @@ impl Routes {
 
     /// The route of a path as it came; nothing is decoded.
     pub fn find(&self, path: &str) -> Match<'_> {
-        if let Some(route) = self.by_path.get(&format!("{path}/")).filter(|_| path.len() < self.longest) {
+        if let Some(route) = self.by_path.get(path) {
             return Match::Bare(route);
         }
         // Looking at no more than the longest route keeps a path of slashes cheap.

@@ -23,7 +23,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    args::{Args, TokenSource},
+    args::{Args, TokenSource, takes_bundle},
     authority::OwnNames,
     dial::Dialer,
     downstream::ReadTimeouts,
@@ -45,7 +45,7 @@ pub fn run() -> Result<(), Failure> {
     let parsed = Args::parse()?;
     match parsed.args.common.instead {
         Some(Instead::Healthcheck) => return check_health(&parsed.args),
-        Some(Instead::Check) => return check_table(&parsed.args),
+        Some(Instead::Check) => return check_table(&parsed),
         None => {}
     }
     harden()
@@ -70,15 +70,15 @@ fn check_health(args: &Args) -> Result<(), Failure> {
     }
 }
 
-fn check_table(args: &Args) -> Result<(), Failure> {
-    let table = if args.common.stdin_bundle {
+fn check_table(parsed: &Parsed<Args>) -> Result<(), Failure> {
+    let table = if takes_bundle(parsed) {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::runtime)?;
         let read = runtime.block_on(Bundle::<RouteTable>::read(&mut BufReader::new(tokio::io::stdin())));
         runtime.shutdown_background();
         read?.table
     } else {
-        load_table(args)?
+        load_table(&parsed.args)?
     };
     let text = serde_json::to_string_pretty(&table).map_err(Failure::runtime)?;
     writeln!(std::io::stdout(), "{text}").map_err(Failure::runtime)
@@ -104,32 +104,32 @@ struct Given {
 }
 
 async fn gather(parsed: &Parsed<Args>) -> Result<Given, Failure> {
-    let args = &parsed.args;
-    if args.common.stdin_bundle {
+    let read = |file: String| match fs::read(Path::new(&file)) {
+        Ok(pem) => Ok((file, pem)),
+        Err(error) => Err(Failure::config(format!("CA {file}: could not read it: {error}"))),
+    };
+    let mut authorities: Vec<_> = parsed.values("ca_file").into_iter().map(read).collect::<Result<_, _>>()?;
+    if takes_bundle(parsed) {
         let mut stdin = BufReader::new(tokio::io::stdin());
         let bundle = Bundle::<RouteTable>::read(&mut stdin).await?;
         let named = |(n, pem): (usize, String)| (format!("{n} of the bundle"), pem.into_bytes());
+        authorities.extend(bundle.ca.into_iter().enumerate().map(named));
         return Ok(Given {
             table: bundle.table,
             tokens: bundle.tokens,
-            authorities: bundle.ca.into_iter().enumerate().map(named).collect(),
+            authorities,
             peers: Peers::from_bundle(bundle.from),
             stdin: bundle.lifeline.then_some(stdin),
             from_environment: false,
         });
     }
-    let table = load_table(args)?;
-    let from_environment = args.tokens == TokenSource::Env;
+    let table = load_table(&parsed.args)?;
+    let from_environment = parsed.args.tokens == TokenSource::Env;
     let tokens = if from_environment {
         tokens::from_environment(&table, |name| std::env::var_os(name))?
     } else {
         tokens::from_stream(std::io::stdin())?
     };
-    let read = |file: String| match fs::read(Path::new(&file)) {
-        Ok(pem) => Ok((file, pem)),
-        Err(error) => Err(Failure::config(format!("CA {file}: could not read it: {error}"))),
-    };
-    let authorities = parsed.values("ca_file").into_iter().map(read).collect::<Result<_, _>>()?;
     Ok(Given { table, tokens, authorities, peers: Peers::Anyone, stdin: None, from_environment })
 }
 

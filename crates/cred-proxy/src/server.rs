@@ -89,7 +89,12 @@ async fn connection(stream: TcpStream, proxy: Arc<Proxy>, limits: ServerLimits) 
     if let Err(error) = served {
         tracing::debug!(event = "connection_error", error = sidecar::exit::chain(&error));
     }
-    let _ = timeout(LINGER, linger(serving.into_parts().io.into_inner())).await;
+    tokio::select! {
+        biased;
+        // An end must not wait for callers that only keep a connection.
+        () = drain.cancelled() => {}
+        _ = timeout(LINGER, linger(serving.into_parts().io.into_inner())) => {}
+    }
 }
 
 /// Tells a connection too many why it is closed.

@@ -1,5 +1,7 @@
 //! Where a request ends cannot be read in two ways: not by us, and not by the upstream.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test is a test")]
+
 mod scene;
 
 use std::time::Duration;

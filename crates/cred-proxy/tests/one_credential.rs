@@ -1,5 +1,7 @@
 //! A request reaches its route's own upstream with exactly one credential: the route's.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test is a test")]
+
 mod scene;
 
 use scene::{Scene, TOKEN, bundle, get, post, route};

@@ -1,5 +1,7 @@
 //! Whatever a request's target, Host or method says, it reaches its route's own upstream or nobody.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test is a test")]
+
 mod scene;
 
 use scene::{Scene, bundle, get, route};

@@ -79,6 +79,15 @@ impl Scene {
         let mut child = command.spawn().unwrap();
         let mut pipe = child.stdin.take().unwrap();
         pipe.write_all(stdin.as_bytes()).unwrap();
+        Self::ready(child, Some(pipe))
+    }
+
+    /// Spawns with the stdin that the command has.
+    pub fn spawn_with_stdin_set(mut command: Command) -> Self {
+        Self::ready(command.spawn().unwrap(), None)
+    }
+
+    fn ready(mut child: Child, stdin: Option<ChildStdin>) -> Self {
         let log = Arc::new(Mutex::new(String::new()));
         let (mut stderr, keep) = (child.stderr.take().unwrap(), log.clone());
         std::thread::spawn(move || {
@@ -96,7 +105,7 @@ impl Scene {
         assert_eq!((&ready["event"], &ready["name"]), (&json!("ready"), &json!("cred-proxy")));
         let addr = ready["listeners"][0].as_str().unwrap().parse().unwrap();
         let admin = ready["admin"].as_str().map_or(addr, |admin| admin.parse().unwrap());
-        Self { child, stdin: Some(pipe), addr, admin, log }
+        Self { child, stdin, addr, admin, log }
     }
 
     pub async fn client(&self) -> RawClient {

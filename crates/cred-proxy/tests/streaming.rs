@@ -1,0 +1,190 @@
+//! Content flows as it comes, both ways, and ends for one side when it ends for the other.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test is a test")]
+
+mod scene;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::Response;
+use http_body_util::BodyExt;
+use scene::{SOON, Scene, bundle, get, route};
+use serde_json::json;
+use testbed::{
+    eventually,
+    https::{Content, Origin, RawOrigin, Script, Then, channel, full, text},
+    pki::Ca,
+};
+use tokio::{io::AsyncReadExt, sync::mpsc};
+
+#[tokio::test]
+async fn the_first_event_arrives_before_the_last_is_known() {
+    let ca = Ca::new();
+    let (bodies, mut body) = mpsc::unbounded_channel();
+    let origin = Origin::answering(&ca.server(&["127.0.0.1"]), move |_| {
+        let (send, content) = channel();
+        bodies.send(send).unwrap();
+        async { Response::builder().header("content-type", "text/event-stream").body(content).unwrap() }
+    })
+    .await;
+    let scene = Scene::start(&bundle(&[route("/a/", origin.addr(), &json!({}))], &ca), &[]);
+    let mut client = scene.client().await;
+    client.send(get("/a/x")).await;
+    let events = body.recv().await.unwrap();
+    let head = client.head().await.unwrap();
+    assert!(head.contains("text/event-stream"));
+    for n in 0..20 {
+        let event = format!("data: {n}\n\n");
+        let sent = Instant::now();
+        events.send(Ok(Bytes::from(event.clone()))).await.unwrap();
+        client.until(event.as_bytes()).await.unwrap();
+        assert!(sent.elapsed() < Duration::from_secs(1));
+    }
+    // The caller goes away: so does the upstream's connection.
+    drop(client);
+    let gone = Instant::now();
+    tokio::time::timeout(SOON, events.closed()).await.unwrap();
+    assert!(gone.elapsed() < Duration::from_secs(1), "{:?}", gone.elapsed());
+    let line = scene.requests_logged(1).await.remove(0);
+    assert_eq!((&line["side"], &line["status"]), (&json!("downstream"), &json!(200)));
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_before_the_answer_lets_the_upstream_go() {
+    let ca = Ca::new();
+    let asked = Arc::new(());
+    let hold = asked.clone();
+    let origin = Origin::answering(&ca.server(&["127.0.0.1"]), move |_| {
+        let held = hold.clone();
+        async move {
+            std::future::pending::<()>().await;
+            drop(held);
+            text(http::StatusCode::OK, "")
+        }
+    })
+    .await;
+    let scene = Scene::start(&bundle(&[route("/a/", origin.addr(), &json!({}))], &ca), &[]);
+    for half_close in [false, true] {
+        let (before, idle) = (origin.requests().len(), Arc::strong_count(&asked));
+        let mut client = scene.client().await;
+        client.send(get("/a/x")).await;
+        eventually(SOON, || async { origin.requests().len() > before }).await;
+        if half_close {
+            client.finish().await;
+            assert!(client.closes(Duration::from_secs(2)).await);
+        } else {
+            drop(client);
+        }
+        // The service's future holds one until its connection is gone.
+        eventually(Duration::from_secs(1), || async { Arc::strong_count(&asked) <= idle }).await;
+    }
+    let lines = scene.requests_logged(2).await;
+    assert!(lines.iter().all(|line| line["side"] == "downstream" && line["end"] == "cut"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn content_is_sent_up_as_it_comes_and_much_of_it_passes_both_ways() {
+    let ca = Ca::new();
+    let origin = Origin::answering(&ca.server(&["127.0.0.1"]), |request: http::Request<Content>| async {
+        let content = request.into_body().collect().await.unwrap().to_bytes();
+        Response::new(full(content))
+    })
+    .await;
+    let scene = Scene::start(&bundle(&[route("/a/", origin.addr(), &json!({}))], &ca), &[]);
+    let mut client = scene.client().await;
+    client
+        .send("POST /a/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        .await;
+    eventually(SOON, || async { origin.requests().first().is_some_and(|r| r.body_bytes == 5) }).await;
+    client.send("0\r\n\r\n").await;
+    assert_eq!(client.answer().await.unwrap().text(), "hello");
+
+    let content = testbed::tcp::pattern(20_000_000);
+    let head = format!("PUT /a/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", content.len());
+    client.send(&head).await;
+    client.send(&content).await;
+    let answer = client.answer().await.unwrap();
+    assert!(answer.complete && answer.body == content);
+    assert_eq!(origin.connections(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_early_is_relayed_and_the_upload_stopped() {
+    let ca = Ca::new();
+    let answer = "HTTP/1.1 413 Payload Too Large\r\nContent-Length: 3\r\n\r\nbig";
+    let script = Script { bytes: answer.into(), then: Then::Stall };
+    let origin = RawOrigin::start(&ca.server(&["127.0.0.1"]), script).await;
+    let scene = Scene::start(&bundle(&[route("/a/", origin.addr(), &json!({}))], &ca), &[]);
+    let mut client = scene.client().await;
+    client.send("POST /a/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nhello").await;
+    let answer = client.answer().await.unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (413, "big"));
+    assert_eq!(answer.field("connection"), Some("close"));
+    assert!(client.closes(SOON).await);
+}
+
+#[tokio::test]
+async fn an_answer_may_begin_while_its_request_is_still_coming() {
+    let ca = Ca::new();
+    // Every piece of the request is sent back at once.
+    let origin = Origin::answering(&ca.server(&["127.0.0.1"]), |request: http::Request<Content>| async {
+        let (send, content) = channel();
+        tokio::spawn(async move {
+            let mut incoming = request.into_body();
+            while let Some(Ok(frame)) = incoming.frame().await {
+                let Ok(data) = frame.into_data() else { continue };
+                if send.send(Ok(data)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Response::new(content)
+    })
+    .await;
+    let scene = Scene::start(&bundle(&[route("/a/", origin.addr(), &json!({}))], &ca), &[]);
+    let mut client = scene.client().await;
+    client.send("POST /a/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    assert!(client.head().await.unwrap().starts_with("HTTP/1.1 200 OK"));
+    for piece in ["one", "two", "six"] {
+        client.send(format!("3\r\n{piece}\r\n")).await;
+        client.until(piece.as_bytes()).await.unwrap();
+    }
+    client.send("0\r\n\r\n").await;
+    client.until(b"0\r\n\r\n").await.unwrap();
+    assert_eq!(client.ask(get("/a/y")).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_caller_that_stops_reading_is_given_up_and_holds_no_memory() {
+    let ca = Ca::new();
+    let origin = Origin::answering(&ca.server(&["127.0.0.1"]), |_| async {
+        let (send, content) = channel();
+        tokio::spawn(async move {
+            let block = Bytes::from(vec![7; 1 << 16]);
+            while send.send(Ok(block.clone())).await.is_ok() {}
+        });
+        Response::new(content)
+    })
+    .await;
+    let scene =
+        Scene::start(&bundle(&[route("/a/", origin.addr(), &json!({}))], &ca), &["--write-timeout", "1s"]);
+    let mut client = scene.client().await;
+    client.send(get("/a/x")).await;
+    client.head().await.unwrap();
+    let line = scene.requests_logged(1).await.remove(0);
+    assert_eq!((&line["side"], &line["end"]), (&json!("downstream"), &json!("cut")));
+    assert!(resident_kib(scene.pid()) < 64 * 1024, "{} KiB", resident_kib(scene.pid()));
+    let mut rest = Vec::new();
+    let read = tokio::time::timeout(SOON, client.into_stream().read_to_end(&mut rest)).await;
+    assert!(read.is_ok() && !rest.ends_with(b"0\r\n\r\n"), "no clean end");
+}
+
+fn resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
