@@ -10,6 +10,7 @@ use sidecar::{
     address::Class,
     upstream::{Upstream, resolve},
 };
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::refusal::Reason;
@@ -110,7 +111,7 @@ impl Dialer {
         for address in addresses {
             match timeout(PER_ADDRESS, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
-                    let _ = stream.set_nodelay(true);
+                    tune(&stream);
                     return Ok(stream);
                 }
                 Ok(Err(error)) => failed = error,
@@ -132,6 +133,13 @@ impl Dialer {
     }
 }
 
+/// Small writes go out at once, and a peer that vanished without a word is noticed.
+pub fn tune(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE.0).with_interval(KEEP_ALIVE.1).with_retries(4);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keep_alive);
+}
+
 /// Whether an address is one of this machine's: only such a one can be bound.
 fn is_local(address: IpAddr) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
@@ -139,6 +147,9 @@ fn is_local(address: IpAddr) -> bool {
 
 /// A second address must still have its turn within the time for all.
 const PER_ADDRESS: Duration = Duration::from_secs(5);
+
+/// First after a minute of silence, then every 15 s: gone for two minutes is gone.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15));
 
 #[cfg(test)]
 mod tests {

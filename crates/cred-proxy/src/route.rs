@@ -125,7 +125,7 @@ impl Routes {
         let head = path.as_bytes().get(..self.longest).unwrap_or(path.as_bytes());
         let mut slashes = head.iter().enumerate().rev().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
         // A slash is a character of its own, so the cut is at a character's edge.
-        slashes.find_map(|at| self.by_path.get(&path[..=at])).map_or(Match::None, Match::Route)
+        slashes.find_map(|at| self.by_path.get(&path[..at])).map_or(Match::None, Match::Route)
     }
 
     /// All routes, in the table's order.

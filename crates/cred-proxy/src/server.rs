@@ -14,6 +14,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    dial::tune,
     downstream::{Downstream, ReadTimeouts},
     exchange::{Arrival, Proxy},
     refusal::Reason,
@@ -63,7 +64,7 @@ pub async fn serve(mut acceptor: Acceptor, proxy: Arc<Proxy>, limits: ServerLimi
 }
 
 async fn connection(stream: TcpStream, proxy: Arc<Proxy>, limits: ServerLimits) {
-    let _ = stream.set_nodelay(true);
+    tune(&stream);
     let Ok(local) = stream.local_addr() else { return };
     let stream = Downstream::new(Stall::new(stream, limits.write), limits.read);
     let arrival = Arrival { local: local.ip(), phase: stream.phase() };

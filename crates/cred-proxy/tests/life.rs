@@ -224,7 +224,7 @@ async fn a_drain_lets_requests_end_and_takes_no_more() {
     let mut idle = scene.client().await;
     let mut client = scene.client().await;
     client.send(get("/a/x")).await;
-    let content = body.recv().await.unwrap();
+    let content = tokio::time::timeout(SOON, body.recv()).await.unwrap().unwrap();
     client.head().await.unwrap();
     scene.signal("TERM");
     eventually(SOON, || async { raw::ask(scene.admin, get("/readyz")).await.is_ok_and(|a| a.status == 503) })

@@ -34,7 +34,7 @@ async fn the_first_event_arrives_before_the_last_is_known() {
     let scene = Scene::start(&bundle(&[route("/a/", origin.addr(), &json!({}))], &ca), &[]);
     let mut client = scene.client().await;
     client.send(get("/a/x")).await;
-    let events = body.recv().await.unwrap();
+    let events = tokio::time::timeout(SOON, body.recv()).await.unwrap().unwrap();
     let head = client.head().await.unwrap();
     assert!(head.contains("text/event-stream"));
     for n in 0..20 {
