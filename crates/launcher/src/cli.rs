@@ -5,7 +5,8 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{BoolishValueParser, Resettable};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::bottles;
 use crate::engine::docker::Docker;
@@ -31,19 +32,19 @@ pub struct Global {
     #[arg(long, global = true, value_name = "FILE", env = "CLAUDE_BOTTLE_MANIFEST")]
     pub manifest: Option<PathBuf>,
     /// The container engine; else DOCKER_HOST, the current Docker context, the usual sockets
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", env = "CLAUDE_BOTTLE_HOST")]
     pub host: Option<String>,
     /// The form of what a command prints
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text, env = "CLAUDE_BOTTLE_FORMAT")]
     pub format: Format,
     /// Answer yes to questions
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, env = "CLAUDE_BOTTLE_YES", value_parser = BoolishValueParser::new())]
     pub yes: bool,
     /// Say nothing but errors
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, env = "CLAUDE_BOTTLE_QUIET", value_parser = BoolishValueParser::new())]
     pub quiet: bool,
-    /// Say more
-    #[arg(short, long, global = true)]
+    /// Say also what was done, and how long it took
+    #[arg(short, long, global = true, env = "CLAUDE_BOTTLE_VERBOSE", value_parser = BoolishValueParser::new())]
     pub verbose: bool,
 }
 
@@ -155,7 +156,19 @@ pub struct StartArgs {
     pub cmd: Vec<String>,
 }
 
-/// Parses the command line and carries it out.
+/// Parses this process's command line; an empty variable counts as unset. Ends the process for
+/// `--help`, `--version` and a bad command line, as clap does.
+pub fn parse() -> Cli {
+    let unset = |name: &std::ffi::OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    let mut command = Cli::command()
+        .mut_args(|arg| if arg.get_env().is_some_and(unset) { arg.env(Resettable::Reset) } else { arg });
+    let parsed = command.try_get_matches_from_mut(std::env::args_os());
+    parsed
+        .and_then(|matches| Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command)))
+        .unwrap_or_else(|error| error.exit())
+}
+
+/// Carries out a command line.
 pub async fn run(cli: Cli) -> ExitCode {
     match answer(cli).await {
         Ok(code) => ExitCode::from(code),

@@ -148,9 +148,11 @@ impl<E: Engine> Walk<'_, E> {
         let (networks, images, guest) = tokio::join!(self.networks(), self.images(), self.guest());
         let (networks, images, guest) = (networks?, images?, guest?);
         self.go_on()?;
+        // Engines give a container's name to one launcher only: whoever has the agent's has the bottle.
+        let agent = self.agent_container(&networks, image).await?;
+        self.go_on()?;
         // Both run to their end, whatever becomes of the other.
-        let (sidecars, agent) =
-            tokio::join!(self.sidecars(&networks, &images), self.agent(&networks, image, &guest));
+        let (sidecars, agent) = tokio::join!(self.sidecars(&networks, &images), self.agent(agent, &guest));
         let (sidecars, agent::Prepared { agent, prompt, warnings }) = (sidecars?, agent?);
         self.go_on()?;
         Ok(Bottle { scope, agent, sidecars, prompt, warnings })

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
+use std::time::Instant;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -48,12 +49,21 @@ pub async fn start(global: &Global, args: StartArgs) -> Result<u8, Failure> {
     }
     confirm(global, "launch this bottle?")?;
     let interrupt = on_signals()?;
+    let began = Instant::now();
     let bottle = launched(&engine, &manifest, &request, planned, secrets, &interrupt).await?;
+    if global.verbose {
+        say(&format!("launched {} in {}\n", bottle.scope.instance, seconds(began)));
+    }
     for warning in &bottle.warnings {
         say(&format!("warning: {warning}\n"));
     }
     let outcome = joined(&engine, &bottle, &args.cmd, &interrupt).await;
+    let began = Instant::now();
     let swept = teardown(&engine, &bottle.scope).await;
+    if global.verbose {
+        let (containers, networks) = (swept.containers.len(), swept.networks.len());
+        say(&format!("removed {containers} containers and {networks} networks in {}\n", seconds(began)));
+    }
     let teardown_code = told(&swept);
     // The first failure's code wins; a failing teardown never hides it.
     match outcome? {
@@ -61,6 +71,10 @@ pub async fn start(global: &Global, args: StartArgs) -> Result<u8, Failure> {
         Ended::Exit(_) if teardown_code != 0 => Ok(teardown_code),
         Ended::Exit(code) => Ok(code),
     }
+}
+
+fn seconds(since: Instant) -> String {
+    format!("{:.2} s", since.elapsed().as_secs_f64())
 }
 
 fn refuse_not_yet(args: &StartArgs) -> Result<(), Failure> {

@@ -16,14 +16,17 @@ pub(super) struct Prepared {
 }
 
 impl<E: Engine> Walk<'_, E> {
-    pub(super) async fn agent(
+    /// Creates the agent's container.
+    pub(super) async fn agent_container(
         &self,
         networks: &Networks,
         image: &str,
-        guest: &str,
-    ) -> Result<Prepared, LaunchError> {
-        let id = self.engine.create_container(&self.agent_spec(networks, image)).await?;
-        self.go_on()?;
+    ) -> Result<ContainerId, LaunchError> {
+        Ok(self.engine.create_container(&self.agent_spec(networks, image)).await?)
+    }
+
+    /// Prepares the created container, starts it, and prepares what must run for that.
+    pub(super) async fn agent(&self, id: ContainerId, guest: &str) -> Result<Prepared, LaunchError> {
         let passwd = self.engine.read_file(&id, "/etc/passwd").await?.unwrap_or_default();
         let agent = &self.plan.agent_container;
         let user = User::find(&String::from_utf8_lossy(&passwd), &agent.user, agent.home.as_deref())?;
