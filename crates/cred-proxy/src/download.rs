@@ -170,7 +170,7 @@ impl Body for Content {
             Some(Err(error)) => {
                 // A client that went away while uploading cuts the upstream's answer too.
                 let side = download.upload.fault().map_or(Side::Upstream, |_| Side::Downstream);
-                this.log.cut(side);
+                this.log.side_is(side);
                 tracing::debug!(event = "answer_cut", route = %download.route.path, error = sidecar::exit::chain(error));
             }
         }

@@ -16,7 +16,7 @@ use crate::{
     downstream::{Busy, Phase},
     fields, framing,
     link::{Link, LinkError},
-    refusal::Reason,
+    refusal::{Reason, Side},
     request_log::RequestLog,
     route::Route,
     upload::{Progress, Upload, UploadLimits},
@@ -277,6 +277,7 @@ fn redirect(to: &str, log: RequestLog, busy: Busy) -> Response<Content> {
 
 fn own(status: StatusCode, body: Bytes, mut log: RequestLog, busy: Busy) -> Response<Content> {
     log.answered(status.as_u16());
+    log.side_is(Side::Proxy);
     let mut answer = Response::new(Content::own(body, log, busy));
     *answer.status_mut() = status;
     answer

@@ -177,7 +177,8 @@ impl Reason {
     /// The answer.
     pub fn to_answer(self) -> Response<Bytes> {
         let (word, status, sentence, kind) = self.row();
-        let body = serde_json::json!({"error": {"reason": word, "message": sentence}}).to_string();
+        let sentence = serde_json::Value::from(sentence);
+        let body = format!("{{\"error\":{{\"reason\":\"{word}\",\"message\":{sentence}}}}}");
         let mut answer = Response::new(Bytes::from(body));
         *answer.status_mut() = status;
         let fields = answer.headers_mut();

@@ -61,8 +61,8 @@ impl RequestLog {
         self.answered(reason.status().as_u16());
     }
 
-    /// The answer was cut, and whose doing it was.
-    pub fn cut(&mut self, side: Side) {
+    /// Whose doing the request's end was, where that is known: who cut the answer, or that it was ours.
+    pub fn side_is(&mut self, side: Side) {
         self.fault = Some(side);
     }
 

@@ -188,3 +188,34 @@ fn resident_kib(pid: u32) -> u64 {
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_callers_at_once_each_get_their_own_answer() {
+    let ca = Ca::new();
+    let origin = Origin::answering(&ca.server(&["127.0.0.1"]), |request: http::Request<Content>| async {
+        let target = request.uri().to_string();
+        let content =
+            request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        Response::new(full(format!("{target} {}", content.len())))
+    })
+    .await;
+    let scene = Arc::new(Scene::start(&bundle(&[route("/a/", origin.addr(), &json!({}))], &ca), &[]));
+    let mut callers = tokio::task::JoinSet::new();
+    for caller in 0..64_usize {
+        let scene = scene.clone();
+        callers.spawn(async move {
+            let mut client = scene.client().await;
+            for n in 0..50_usize {
+                let length = (caller * 37 + n * 1013) % 20_000;
+                let answer =
+                    client.ask(scene::post(&format!("/a/{caller}/{n}"), &"x".repeat(length))).await.unwrap();
+                assert_eq!((answer.status, answer.text()), (200, format!("/{caller}/{n} {length}")));
+            }
+        });
+    }
+    while let Some(caller) = callers.join_next().await {
+        caller.unwrap();
+    }
+    assert_eq!(origin.requests().len(), 64 * 50);
+    assert!(origin.connections() <= 64, "{}", origin.connections());
+}
