@@ -8,7 +8,7 @@ use claude_bottle::engine::{Engine, EngineError, Output, OutputStream};
 use e2e::Scene;
 use e2e::scene::TOKEN_ENV;
 use futures_util::StreamExt;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
 use super::DemoError;
@@ -20,6 +20,9 @@ use crate::story::Story;
 
 /// The subject of the commit that the agent pushes.
 pub(super) const COMMIT: &str = "a commit from the bottle";
+
+/// The agent's command: `agent.sh` comes over stdin, and none of it stands in the plan.
+const READ_AND_RUN: &str = "eval \"$(cat)\"";
 
 /// What the demo's agent is run with.
 #[derive(Debug)]
@@ -61,11 +64,12 @@ impl Agent<'_> {
         let container = format!("claude-bottle-demo-{}", std::process::id());
         let label = format!("claude-bottle.instance=demo-{}", std::process::id());
         let mut run = Run { attempts: Vec::new(), code: 0, label, containers: 0, networks: 0 };
+        let manifest = self.manifest.display();
         story.line(format_args!(
-            "  $ claude-bottle --manifest {} start demo --yes -- bash -c ...",
-            self.manifest.display()
+            "  $ claude-bottle --manifest {manifest} --yes start demo -- bash -c '{READ_AND_RUN}' ... <agent.sh"
         ));
-        let mut child = process::start(&mut self.command(&container))?;
+        let mut child = process::start_with(&mut self.command(&container), Stdio::piped())?;
+        let mut stdin = child.stdin.take().expect("its stdin is piped");
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let mut lines = Box::pin(futures_util::stream::select(
             lines(stdout.expect("its stdout is piped"), Line::Agent),
@@ -86,7 +90,7 @@ impl Agent<'_> {
                 }
                 let Line::Agent(text) = line else { continue };
                 if let Some(launch) = launch.take() {
-                    launch.done("launched, provisioned, and the agent's first work");
+                    launch.done("launched and provisioned: the agent runs");
                     run.containers = self.engine.docker.containers(Some(&run.label)).await?.len();
                     run.networks = self.engine.docker.networks(Some(&run.label)).await?.len();
                 }
@@ -98,7 +102,12 @@ impl Agent<'_> {
             }
             Ok::<_, DemoError>(())
         };
-        let (read, status) = tokio::join!(read, interrupt.wait(&mut child));
+        let write = async {
+            // A launcher that ends before it reads has said why.
+            let _ = stdin.write_all(include_bytes!("agent.sh")).await;
+            drop(stdin);
+        };
+        let ((), read, status) = tokio::join!(write, read, interrupt.wait(&mut child));
         read?;
         if interrupt.came() {
             return Err(ProcessError::Interrupted.into());
@@ -117,7 +126,7 @@ impl Agent<'_> {
     fn command(&self, container: &str) -> Command {
         let mut launcher = Command::new(&self.launcher);
         launcher.arg("--manifest").arg(&self.manifest).args(["--yes", "start", "demo", "--"]);
-        launcher.args(["bash", "-c", include_str!("agent.sh"), "agent"]);
+        launcher.args(["bash", "-c", READ_AND_RUN, "agent"]);
         launcher.arg(self.scene.git_hosts[0].address.to_string());
         launcher.arg(self.scene.api.address.to_string());
         launcher.arg(self.host_port.to_string());

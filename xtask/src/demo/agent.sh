@@ -2,6 +2,7 @@
 #
 # Arguments: the git host's address, the API's, the port on which the engine's machine listens, and
 # that machine's addresses. Lines that begin with @ are for the demo:
+#   @runs                               the agent has begun
 #   @did TEXT MILLISECONDS              a piece of work
 #   @try KEY yes|no MILLISECONDS TEXT   an attempt, whether it succeeded, and what it said last
 set -u
@@ -56,6 +57,7 @@ gateway() {
 # Files that hold a text, among those that would hold a secret.
 holding() { grep -rlsaF -D skip -e "$1" /proc/[0-9]*/environ /etc /home /root /run /tmp; }
 
+echo @runs
 cd
 did 'cloned git:demo.git over the gate' git clone --quiet git:demo.git work
 did 'committed' commit 'a commit from the bottle'
