@@ -5,9 +5,11 @@ mod agent;
 mod sidecar;
 mod subnet;
 
+use std::time::{Duration, Instant};
+
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{ContainerId, Engine, EngineError, NetworkId};
+use crate::engine::{ContainerId, Engine, EngineError, NetworkId, Streams};
 use crate::failure::{Failure, Kind};
 use crate::images::{ImagesError, ensure_loaded};
 use crate::launcher_id::LauncherId;
@@ -120,6 +122,11 @@ pub async fn launch<E: Engine>(
     }
 }
 
+/// For how long another launcher may be removing networks with the names of ours.
+const AMBIGUOUS: Duration = Duration::from_secs(15);
+/// Between two looks whether it has.
+const AMBIGUOUS_PAUSE: Duration = Duration::from_millis(100);
+
 /// One launch under way. No step is cancelled in the middle of a call: the engine would finish it
 /// after the walk back had looked. Instead each asks first whether to go on.
 struct Walk<'a, E> {
@@ -174,6 +181,28 @@ impl<E: Engine> Walk<'_, E> {
         let (internal, egress) = tokio::join!(self.network(&internal, true), egress);
         let ((internal, subnet), egress) = (internal?, egress?);
         Ok(Networks { internal, addresses: subnet::Addresses::of(subnet), egress })
+    }
+
+    /// Starts a created container, with `attach` joined to its streams beforehand.
+    ///
+    /// Engine 20.10 lets two networks have one name, and then starts nothing on either. We have the
+    /// agent's name, so the other launcher has lost it, and is removing its own.
+    async fn start(&self, id: &ContainerId, attach: bool) -> Result<Option<Streams>, LaunchError> {
+        let begin = Instant::now();
+        loop {
+            // A start that fails ends the streams.
+            let streams = if attach { Some(self.engine.attach(id).await?) } else { None };
+            match self.engine.start(id).await {
+                Ok(()) => return Ok(streams),
+                Err(EngineError::Refused { message, .. })
+                    if message.contains("is ambiguous") && begin.elapsed() < AMBIGUOUS =>
+                {
+                    self.go_on()?;
+                    tokio::time::sleep(AMBIGUOUS_PAUSE).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     async fn images(&self) -> Result<Vec<String>, LaunchError> {

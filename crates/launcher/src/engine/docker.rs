@@ -15,7 +15,7 @@ mod transport;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::NetworkConnectRequest;
@@ -224,21 +224,8 @@ impl Engine for Docker {
     }
 
     async fn start(&self, id: &ContainerId) -> Result<(), EngineError> {
-        let act = format!("start container {}", id.0);
-        let begin = Instant::now();
-        loop {
-            let target = format!("/containers/{}/start", escaped(&id.0));
-            match self.ask(&act, Method::POST, target, Payload::Nothing).await {
-                // 20.10 lets two networks have one name, and then starts nothing on either. The
-                // launcher that lost the name is removing its own.
-                Err(EngineError::Refused { message, .. })
-                    if message.contains("is ambiguous") && begin.elapsed() < AMBIGUOUS =>
-                {
-                    tokio::time::sleep(POLL).await;
-                }
-                other => return other.map(drop),
-            }
-        }
+        let target = format!("/containers/{}/start", escaped(&id.0));
+        self.ask(&format!("start container {}", id.0), Method::POST, target, Payload::Nothing).await.map(drop)
     }
 
     async fn attach(&self, id: &ContainerId) -> Result<Streams, EngineError> {
@@ -383,7 +370,5 @@ fn subnet_taken(message: &str) -> bool {
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Archives of gigabytes are unpacked while we wait.
 const LOAD_DEADLINE: Duration = Duration::from_secs(120);
-/// For how long another launcher may be removing networks with the names of ours.
-const AMBIGUOUS: Duration = Duration::from_secs(10);
 /// How often we look whether something has ended that the engine does not announce.
 const POLL: Duration = Duration::from_millis(20);

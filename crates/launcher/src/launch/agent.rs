@@ -36,7 +36,7 @@ impl<E: Engine> Walk<'_, E> {
         let files = provision::files(self.plan, &user)?;
         self.engine.put(&id, files).await?;
         self.go_on()?;
-        self.engine.start(&id).await?;
+        self.start(&id, false).await?;
         let (sealed, warnings) =
             tokio::join!(self.seal(&id, guest), provision::ssh(self.engine, &id, self.plan, self.secrets));
         sealed?;

@@ -71,8 +71,7 @@ impl<E: Engine> Walk<'_, E> {
             self.engine.connect(egress, &id, &way_out).await?;
         }
         self.go_on()?;
-        let mut streams = self.engine.attach(&id).await?;
-        self.engine.start(&id).await?;
+        let mut streams = self.start(&id, true).await?.expect("it was attached to");
         let bundle = self.bundle(&plan.table, networks)?;
         // A sidecar that ended already says why on its stderr, which is the better message.
         let written = async {
