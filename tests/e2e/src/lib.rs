@@ -4,6 +4,7 @@
 //! - [`bottle`]: the launcher as a user runs it, and the leak assertion.
 //! - [`images`]: the images of the scene, made without a registry.
 //! - [`scene`]: the hosts on a network of their own, and a manifest for a bottle that may use them.
+//! - [`stage`]: a scene with bottles on it, for a test to begin and end with.
 //!
 //! Everything that a scene creates carries the label [`scene::LABEL`], and [`Scene::remove`] removes
 //! it; what a killed run left, [`sweep`] removes.
@@ -15,6 +16,8 @@ pub mod debian;
 pub mod environment;
 pub mod images;
 pub mod scene;
+pub mod stage;
 
 pub use environment::{Environment, environment};
 pub use scene::{Scene, sweep};
+pub use stage::Stage;
