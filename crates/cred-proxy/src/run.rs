@@ -123,21 +123,33 @@ async fn gather(parsed: &Parsed<Args>) -> Result<Given, Failure> {
             from_environment: false,
         });
     }
-    let table = load_table(&parsed.args)?;
+    let args = parsed.args.clone();
+    let table = beside(move || load_table(&args)).await?;
     let from_environment = parsed.args.tokens == TokenSource::Env;
     let tokens = if from_environment {
         tokens::from_environment(&table, |name| std::env::var_os(name))?
     } else {
-        tokens::from_stream(std::io::stdin())?
+        beside(|| tokens::from_stream(std::io::stdin())).await?
     };
     Ok(Given { table, tokens, authorities, peers: Peers::Anyone, stdin: None, from_environment })
+}
+
+/// Runs what may wait for stdin on a thread of its own.
+async fn beside<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(read).await.map_err(Failure::runtime)?
 }
 
 async fn start(parsed: &Parsed<Args>) -> Result<(), Failure> {
     let args = &parsed.args;
     let drain = drain::on_signals()
         .map_err(|error| Failure::runtime(format!("could not handle signals: {error}")))?;
-    let given = gather(parsed).await?;
+    let given = tokio::select! {
+        given = gather(parsed) => given?,
+        // A signal ends the wait for a stdin that says nothing.
+        () = drain.cancelled() => return Ok(()),
+    };
     let routes = Routes::new(&given.table, &given.tokens)?;
 
     let could_not_bind = |what: &str, address: SocketAddr| {

@@ -289,3 +289,35 @@ async fn a_crash_leaves_no_core() {
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"]);
 }
+
+#[tokio::test]
+async fn a_signal_ends_the_wait_for_stdin() {
+    let routes = file(&table(&json!({})).to_string());
+    let routes = routes.path().to_str().unwrap();
+    for args in [
+        &["--stdin-bundle", "--admin", "off"][..],
+        &["--routes", "-", "--admin", "off"],
+        &["--routes", routes, "--tokens", "stdin", "--admin", "off"],
+    ] {
+        let mut command = command(args);
+        command.env("T", TOKEN);
+        let mut child = command.spawn().unwrap();
+        // Caught signals stand in the status of a process: from then on it is not the default that ends it.
+        let status = format!("/proc/{}/status", child.id());
+        eventually(SOON, || async {
+            let status = std::fs::read_to_string(&status).unwrap();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
+            u64::from_str_radix(caught, 16).unwrap() & (1 << 14) != 0
+        })
+        .await;
+        assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+        let ended = std::sync::Mutex::new(None);
+        let child = std::sync::Mutex::new(&mut child);
+        eventually(SOON, || async {
+            *ended.lock().unwrap() = child.lock().unwrap().try_wait().unwrap();
+            ended.lock().unwrap().is_some()
+        })
+        .await;
+        assert!(ended.into_inner().unwrap().is_some_and(|status| status.success()), "{args:?}");
+    }
+}

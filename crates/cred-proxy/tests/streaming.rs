@@ -19,7 +19,10 @@ use testbed::{
     https::{Content, Origin, RawOrigin, Script, Then, channel, full, text},
     pki::Ca,
 };
-use tokio::{io::AsyncReadExt, sync::mpsc};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::mpsc,
+};
 
 #[tokio::test]
 async fn the_first_event_arrives_before_the_last_is_known() {
@@ -218,4 +221,42 @@ async fn many_callers_at_once_each_get_their_own_answer() {
     }
     assert_eq!(origin.requests().len(), 64 * 50);
     assert!(origin.connections() <= 64, "{}", origin.connections());
+}
+
+#[tokio::test]
+async fn an_answer_that_stops_coming_is_cut_where_a_timeout_says_so() {
+    let ca = Ca::new();
+    let bytes = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello";
+    let origin =
+        RawOrigin::start(&ca.server(&["127.0.0.1"]), Script { bytes: bytes.into(), then: Then::Stall }).await;
+    let bundle = bundle(&[route("/a/", origin.addr(), &json!({}))], &ca);
+    let scene = Scene::start(&bundle, &["--response-body-timeout", "300ms"]);
+    let answer = scene.get("/a/x").await;
+    assert_eq!((answer.status, answer.text().as_str(), answer.complete), (200, "hello", false));
+    let line = scene.requests_logged(1).await.remove(0);
+    assert_eq!((&line["side"], &line["end"]), (&json!("upstream"), &json!("cut")));
+}
+
+#[tokio::test]
+async fn an_upstream_that_stops_reading_is_504() {
+    let ca = Ca::new();
+    let origin = Origin::answering(&ca.server(&["127.0.0.1"]), |request| async move {
+        std::future::pending::<()>().await;
+        drop(request);
+        text(http::StatusCode::OK, "")
+    })
+    .await;
+    let bundle = bundle(&[route("/a/", origin.addr(), &json!({}))], &ca);
+    let scene = Scene::start(&bundle, &["--write-timeout", "500ms"]);
+    let (mut answer, mut upload) = scene.client().await.into_stream().into_split();
+    let uploading = tokio::spawn(async move {
+        let head = b"PUT /a/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n";
+        let _ = upload.write_all(head).await;
+        let _ = upload.write_all(&vec![7; 100_000_000]).await;
+    });
+    let mut head = [0; 12];
+    tokio::time::timeout(SOON, answer.read_exact(&mut head)).await.unwrap().unwrap();
+    assert_eq!(&head, b"HTTP/1.1 504");
+    tokio::time::timeout(SOON, uploading).await.unwrap().unwrap();
+    assert_eq!(scene.requests_logged(1).await[0]["reason"], "upstream_timeout");
 }
