@@ -23,8 +23,13 @@ pub struct Args {
     /// The port table, JSON: {"forwards":[{"listen":30000,"upstream":"github.com:22","alias":"github"}]}
     #[arg(long, value_name = "FILE")]
     pub ports: Option<PathBuf>,
-    /// A further row: [BIND:]LISTEN=HOST:PORT[,alias=NAME][,protocol=tcp]; may be repeated
-    #[arg(long, value_name = "ROW")]
+    /// Further rows, as they are typed.
+    // Apart from the doc comment: rustdoc takes the brackets for links.
+    #[arg(
+        long,
+        value_name = "ROW",
+        help = "A further row: [BIND:]LISTEN=HOST:PORT[,alias=NAME][,protocol=tcp]; may be repeated"
+    )]
     pub forward: Vec<String>,
     /// The address to listen on, for rows that name none
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
