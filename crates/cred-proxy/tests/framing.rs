@@ -241,6 +241,59 @@ async fn a_slow_head_is_cut_and_a_silent_connection_waits_longer() {
     assert!(silent.closes(SOON).await);
 }
 
+#[tokio::test]
+async fn whatever_the_bytes_the_origin_hears_whole_requests_with_one_credential() {
+    let ca = Ca::new();
+    let origin = echo(&ca).await;
+    let scene = Scene::start(&bundle(&[route("/a/", origin.addr(), &json!({}))], &ca), &[]);
+    let seeds = [
+        post("/a/x?y=z", "hello"),
+        format!("{H}Transfer-Encoding: chunked\r\nX-Api-Key: mine\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+        format!("{}{}", get("/a/1"), get("/a/2")),
+    ];
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for round in 0..600 {
+        let mut bytes = seeds[round % seeds.len()].clone().into_bytes();
+        for _ in 0..=random.below(2) {
+            let at = random.below(bytes.len());
+            match random.below(4) {
+                0 => bytes[at] = u8::try_from(random.below(256)).unwrap(),
+                1 => drop(bytes.remove(at)),
+                2 => bytes.insert(at, b"\r\n\t :;,/\\%.\0"[random.below(12)]),
+                _ => bytes.truncate(at.max(1)),
+            }
+        }
+        let mut client = scene.client().await;
+        client.send(&bytes).await;
+        // A FIN at once would call most requests back.
+        let _ = tokio::time::timeout(Duration::from_millis(30), client.answer()).await;
+        client.finish().await;
+        let answers = client.rest().await;
+        assert_no_token(&String::from_utf8_lossy(&answers));
+    }
+    assert_eq!(scene.get("/a/clean").await.status, 200);
+    let recorded = origin.take();
+    assert!(recorded.len() > 50, "{}", recorded.len());
+    for recorded in recorded {
+        assert_eq!(recorded.fields.get_all("authorization").iter().count(), 1, "{recorded:?}");
+        assert_eq!(recorded.fields["host"], origin.addr().to_string().as_str());
+        assert!(!recorded.fields.contains_key("x-api-key"), "{recorded:?}");
+    }
+    assert!(!scene.log().contains("panicked"), "{}", scene.log());
+}
+
+/// Random enough, and the same every time (xorshift64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % limit as u64).unwrap()
+    }
+}
+
 /// An origin that answers with what was uploaded.
 async fn echo(ca: &Ca) -> Origin {
     Origin::answering(&ca.server(&["127.0.0.1"]), |request: http::Request<Content>| async {
