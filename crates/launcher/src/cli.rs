@@ -276,7 +276,7 @@ pub(crate) fn say(text: &str) {
 }
 
 /// Asks on the terminal; without one the question is an error.
-pub(crate) fn confirm(global: &Global, question: &str) -> Result<(), Failure> {
+pub(crate) async fn confirm(global: &Global, question: &str) -> Result<(), Failure> {
     if global.yes {
         return Ok(());
     }
@@ -285,8 +285,13 @@ pub(crate) fn confirm(global: &Global, question: &str) -> Result<(), Failure> {
             .hint("add --yes, or --dry-run to see the plan alone"));
     }
     say(&format!("{question} [y/N] "));
-    let mut answer = String::new();
-    let _ = std::io::stdin().read_line(&mut answer);
+    // On a thread of its own, so that a signal ends the wait.
+    let asked = tokio::task::spawn_blocking(|| {
+        let mut answer = String::new();
+        let _ = std::io::stdin().read_line(&mut answer);
+        answer
+    });
+    let answer = asked.await.unwrap_or_default();
     match answer.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
         _ => Err(Failure::new(Kind::Declined, "declined: nothing was created")),

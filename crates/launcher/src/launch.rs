@@ -73,11 +73,21 @@ pub enum LaunchError {
     NoImage(String),
 }
 
+/// What someone else did between our plan and its launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Race<'a> {
+    /// Took this name.
+    Name(&'a str),
+    /// Removed something that the plan relies on.
+    Vanished,
+}
+
 impl LaunchError {
-    /// Whether another name would help: someone took ours between plan and launch.
-    pub fn name_taken(&self) -> Option<&str> {
+    /// Whether planning anew may help.
+    pub fn race(&self) -> Option<Race<'_>> {
         match self {
-            Self::Engine(EngineError::NameTaken { name }) => Some(name),
+            Self::Engine(EngineError::NameTaken { name }) => Some(Race::Name(name)),
+            Self::Engine(EngineError::NotFound { .. }) => Some(Race::Vanished),
             _ => None,
         }
     }

@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::engine::docker::Docker;
 use crate::failure::{Failure, Kind};
 use crate::host::{Host, HostError};
-use crate::launch::{Bottle, LaunchError, launch, no_image};
+use crate::launch::{Bottle, LaunchError, Race, launch, no_image};
 use crate::launcher_id::LauncherId;
 use crate::manifest::{self, Manifest};
 use crate::plan::{Plan, PlanError, Request, plan};
@@ -21,7 +21,7 @@ use crate::secrets::{self, Secrets};
 use crate::settings::Settings;
 use crate::teardown::teardown;
 
-/// Launches that lose their name to another one start over; more than this is no race.
+/// Launches that lose something to another one start over; more than this is no race.
 const RACES: usize = 5;
 
 /// Carries out `start` and returns the exit code.
@@ -43,12 +43,20 @@ pub async fn start(global: &Global, args: StartArgs) -> Result<u8, Failure> {
             .hint("name a command: claude-bottle start AGENT -- CMD"));
     }
     let engine = engine(global)?;
-    let (planned, secrets) = prepare(&engine, &manifest, &request, &BTreeSet::new()).await?;
-    if !global.quiet {
-        say(&planned.to_string());
-    }
-    confirm(global, "launch this bottle?")?;
     let interrupt = on_signals()?;
+    let nothing_lost = BTreeSet::new();
+    let agreed = async {
+        let (planned, secrets) = prepare(&engine, &manifest, &request, &nothing_lost).await?;
+        if !global.quiet {
+            say(&planned.to_string());
+        }
+        confirm(global, "launch this bottle?").await?;
+        Ok::<_, Failure>((planned, secrets))
+    };
+    let (planned, secrets) = tokio::select! {
+        agreed = agreed => agreed?,
+        () = interrupt.cancelled() => return Err(LaunchError::Interrupted.into()),
+    };
     let began = Instant::now();
     let bottle = launched(&engine, &manifest, &request, planned, secrets, &interrupt).await?;
     if global.verbose {
@@ -146,7 +154,8 @@ async fn prepare(
     Ok((plan, secrets))
 }
 
-/// Launches; a name lost to a race walks back and takes the next.
+/// Launches. A race walks back and starts over from the facts: a name that was taken meanwhile takes
+/// the next one, and an object that vanished is looked for again, which says what is missing.
 async fn launched(
     engine: &Docker,
     manifest: &Manifest,
@@ -157,20 +166,23 @@ async fn launched(
 ) -> Result<Bottle, Failure> {
     let launcher = LauncherId::own();
     let mut lost = BTreeSet::new();
+    let mut races = 0;
     loop {
         let failed = match launch(engine, &planned, &secrets, &launcher, interrupt).await {
             Ok(bottle) => return Ok(bottle),
             Err(failed) => failed,
         };
         told(&failed.swept);
-        let name = failed.error.name_taken().map(str::to_owned);
-        match name {
-            Some(name) if lost.len() < RACES && request.settings.container.is_none() => {
-                lost.insert(name);
-                (planned, secrets) = prepare(engine, manifest, request, &lost).await?;
+        races += 1;
+        match failed.error.race() {
+            Some(Race::Name(name)) if races <= RACES && request.settings.container.is_none() => {
+                lost.insert(name.to_owned());
             }
+            // A network whose containers are not started yet can be pruned under us.
+            Some(Race::Vanished) if races <= RACES => {}
             _ => return Err(failed.error.into()),
         }
+        (planned, secrets) = prepare(engine, manifest, request, &lost).await?;
     }
 }
 

@@ -173,7 +173,7 @@ async fn another_launchers_bottle_of_the_same_name_is_not_touched() {
     let (plan, secrets) = made();
     let ours = LauncherId { host: "elsewhere".into(), pid: 1, start: 1 };
     let failed = launch(&engine, &plan, &secrets, &ours, &CancellationToken::new()).await.unwrap_err();
-    assert!(failed.error.name_taken().is_some(), "{}", failed.error);
+    assert!(matches!(failed.error.race(), Some(Race::Name(_))), "{}", failed.error);
     assert_eq!(engine.leftovers().len(), 5, "{:?}", engine.leftovers());
 }
 
