@@ -122,6 +122,26 @@ impl Launcher {
         self
     }
 
+    /// Gives it a terminal of its own, by script(1): stdout and stderr come as one, as stdout.
+    #[must_use]
+    pub fn on_terminal(self) -> Self {
+        let plain = self.command.as_std();
+        let words: Vec<String> = std::iter::once(plain.get_program())
+            .chain(plain.get_args())
+            .map(|word| format!("'{}'", word.to_string_lossy().replace('\'', "'\\''")))
+            .collect();
+        let mut command = Command::new("script");
+        command.args(["-qec", &words.join(" "), "/dev/null"]);
+        for (name, value) in plain.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self { command, stdin: self.stdin }
+    }
+
     /// Runs it to its end.
     ///
     /// # Panics

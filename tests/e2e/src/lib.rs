@@ -3,6 +3,7 @@
 //! - [`mod@environment`]: what `cargo xtask test` built and hands to the tests.
 //! - [`bottle`]: the launcher as a user runs it, and the leak assertion.
 //! - [`images`]: the images of the scene, made without a registry.
+//! - [`lone`]: a bottle with nobody behind its sidecars.
 //! - [`scene`]: the hosts on a network of their own, and a manifest for a bottle that may use them.
 //! - [`stage`]: a scene with bottles on it, for a test to begin and end with.
 //!
@@ -15,6 +16,7 @@ pub mod bottle;
 pub mod debian;
 pub mod environment;
 pub mod images;
+pub mod lone;
 pub mod scene;
 pub mod stage;
 
