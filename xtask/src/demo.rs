@@ -98,7 +98,18 @@ async fn on_engine(
     let step = story.step();
     let scene_label = format!("{}={}", e2e::scene::LABEL, scene.run);
     let removed = scene.remove(&engine.docker).await;
-    let (run, mut surprises) = played?;
+    let (run, mut surprises) = match played {
+        Ok(played) => played,
+        Err(error) => {
+            if let Ok(removed) = removed {
+                step.done(format_args!(
+                    "removed: {} containers, {} networks",
+                    removed.containers, removed.networks
+                ));
+            }
+            return Err(error);
+        }
+    };
     let removed = removed?;
     let mut left = labelled(&engine.docker, &scene_label).await?;
     left.extend(labelled(&engine.docker, &run.label).await?);

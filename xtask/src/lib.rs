@@ -81,32 +81,38 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    let ended = runtime.block_on(run(arguments.command));
+    let (ended, interrupted) = runtime.block_on(async {
+        let interrupt = match Interrupt::listen() {
+            Ok(interrupt) => interrupt,
+            Err(error) => return (Err(error.into()), false),
+        };
+        (run(arguments.command, &interrupt).await, interrupt.came())
+    });
     // A read of a terminal may still be waiting on its thread.
     runtime.shutdown_background();
     match ended {
         Ok(code) => code,
-        Err(error) => failed(error.as_ref()),
+        Err(error) => {
+            let code = failed(error.as_ref());
+            if interrupted { ExitCode::from(130) } else { code }
+        }
     }
 }
 
-async fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
+async fn run(command: Command, interrupt: &Interrupt) -> Result<ExitCode, Box<dyn Error>> {
     let tree = Tree::find();
-    let interrupt = Interrupt::listen()?;
     let story = Story::begin();
     match command {
         Command::Build(install) => {
-            prerequisites::for_building(&tree, install.consent(), &interrupt).await?;
-            build::sidecars(&tree, &interrupt).await?;
-            build::launcher(&tree, &interrupt).await?;
+            prerequisites::for_building(&tree, install.consent(), interrupt).await?;
+            build::sidecars(&tree, interrupt).await?;
+            build::launcher(&tree, interrupt).await?;
         }
-        Command::Demo(install) => Box::pin(demo::demo(&tree, install.consent(), &story, &interrupt)).await?,
+        Command::Demo(install) => Box::pin(demo::demo(&tree, install.consent(), &story, interrupt)).await?,
         Command::Test { install, arguments } => {
-            return Ok(
-                Box::pin(tests::tests(&tree, install.consent(), &arguments, &story, &interrupt)).await?
-            );
+            return Ok(Box::pin(tests::tests(&tree, install.consent(), &arguments, &story, interrupt)).await?);
         }
-        Command::Env(install) => tests::variables(&tree, install.consent(), &interrupt).await?,
+        Command::Env(install) => tests::variables(&tree, install.consent(), interrupt).await?,
         Command::Sizes => sizes::sizes(&tree)?,
         Command::Dist | Command::Bench | Command::Conformance => {
             let _ = writeln!(std::io::stderr(), "error: not yet");
