@@ -64,7 +64,9 @@ async fn what_two_parsers_could_read_differently_is_502() {
         ),
         ("interim answers for ever", "HTTP/1.1 102 Processing\r\n\r\n".repeat(5000)),
     ] {
-        let (answer, origin) = answered(&head, Then::Close, json!({}), &get("/a/x")).await;
+        // Without an end to wait for, interim answers are given up when they are too many.
+        let then = if case == "interim answers for ever" { Then::Stall } else { Then::Close };
+        let (answer, origin) = answered(&head, then, json!({}), &get("/a/x")).await;
         let answer = answer.unwrap();
         assert_eq!((answer.status, answer.field("x-cred-proxy")), (502, Some("upstream_protocol")), "{case}");
         assert_eq!(origin.requests().len(), 1, "{case}: never asked twice");
@@ -280,7 +282,9 @@ async fn bytes_behind_an_answer_are_not_the_next_requests_answer() {
             assert_eq!(origin.connections(), n);
         }
     }
-    let script = Script { bytes: format!("{OK}Content-Length: 4\r\n\r\nevil").into(), then: Then::Again };
+    // To HEAD they may come late: such a connection is not trusted with another request.
+    let script =
+        Script { bytes: format!("{OK}Content-Length: 4\r\n\r\n").into(), then: Then::TrailAgain(b"evil") };
     let origin = RawOrigin::start(&ca.server(&["127.0.0.1"]), script).await;
     let scene = Scene::start(&bundle(&[route("/a/", origin.addr(), &json!({}))], &ca), &[]);
     for n in 1..=3 {

@@ -87,6 +87,8 @@ pub enum Then {
     Stall,
     /// Answers the next head on this connection in the same way.
     Again,
+    /// A moment later sends bytes that nobody asked for, then goes on as with `Again`.
+    TrailAgain(&'static [u8]),
 }
 
 impl Origin {
@@ -322,6 +324,12 @@ async fn play(
                 return;
             }
             Then::Again => {}
+            Then::TrailAgain(bytes) => {
+                tokio::time::sleep(A_MOMENT).await;
+                if tls.write_all(bytes).await.is_err() || tls.flush().await.is_err() {
+                    return;
+                }
+            }
         }
     }
 }
@@ -344,3 +352,6 @@ pub fn acceptor(cert: &ServerCert) -> TlsAcceptor {
         .unwrap();
     TlsAcceptor::from(Arc::new(config))
 }
+
+/// Long enough for a request that is sent at once to be on its way.
+const A_MOMENT: std::time::Duration = std::time::Duration::from_millis(50);
