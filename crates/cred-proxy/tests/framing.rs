@@ -230,14 +230,14 @@ async fn a_slow_head_is_cut_and_a_silent_connection_waits_longer() {
     let origin = echo(&ca).await;
     let scene = Scene::start(
         &bundle(&[route("/a/", origin.addr(), &json!({}))], &ca),
-        &["--header-timeout", "200ms", "--keep-alive-timeout", "1500ms"],
+        &["--header-timeout", "200ms", "--keep-alive-timeout", "2s"],
     );
     let mut slow = scene.client().await;
     let mut silent = scene.client().await;
     slow.send("GET /a/x HTTP/1.1\r\n").await;
-    assert!(slow.closes(Duration::from_millis(1200)).await);
     assert_eq!(silent.ask(get("/a/x")).await.unwrap().status, 200);
-    assert!(!silent.closes(Duration::from_millis(700)).await);
+    assert!(slow.closes(Duration::from_millis(1500)).await);
+    assert!(!silent.closes(Duration::from_millis(300)).await);
     assert!(silent.closes(SOON).await);
 }
 
@@ -280,6 +280,29 @@ async fn whatever_the_bytes_the_origin_hears_whole_requests_with_one_credential(
         assert!(!recorded.fields.contains_key("x-api-key"), "{recorded:?}");
     }
     assert!(!scene.log().contains("panicked"), "{}", scene.log());
+}
+
+#[tokio::test]
+async fn an_upgrade_that_is_asked_for_again_and_again_is_an_ordinary_request() {
+    let ca = Ca::new();
+    let origin = echo(&ca).await;
+    let scene = Scene::start(&bundle(&[route("/a/", origin.addr(), &json!({}))], &ca), &[]);
+    let mut client = scene.client().await;
+    for _ in 0..3 {
+        let upgrade = "Upgrade: websocket\r\nConnection: upgrade\r\n\r\n";
+        let answer = client.ask(get("/a/x").replace("\r\n\r\n", &format!("\r\n{upgrade}"))).await.unwrap();
+        assert_eq!(answer.status, 200);
+    }
+    assert_eq!(client.ask(post("/a/x", "hello")).await.unwrap().text(), "hello");
+    for recorded in origin.take() {
+        assert!(!recorded.fields.contains_key("upgrade") && !recorded.fields.contains_key("connection"));
+    }
+    // A CONNECT is refused, and nothing behind it is a tunnel or a request.
+    let mut client = scene.client().await;
+    client.send(format!("CONNECT localhost:1 HTTP/1.1\r\nHost: localhost\r\n\r\n{}", get("/a/x"))).await;
+    assert_eq!(client.answer().await.unwrap().status, 405);
+    assert!(client.closes(SOON).await);
+    assert!(origin.take().is_empty());
 }
 
 /// Random enough, and the same every time (xorshift64).

@@ -131,6 +131,37 @@ async fn an_answer_that_comes_early_is_relayed_and_the_upload_stopped() {
 }
 
 #[tokio::test]
+async fn behind_an_early_error_nothing_more_is_sent_up() {
+    let ca = Ca::new();
+    let (bodies, mut body) = mpsc::unbounded_channel();
+    let origin = Origin::answering(&ca.server(&["127.0.0.1"]), move |request: http::Request<Content>| {
+        let (send, content) = channel();
+        bodies.send(send).unwrap();
+        tokio::spawn(request.into_body().collect());
+        async { Response::builder().status(409).body(content).unwrap() }
+    })
+    .await;
+    let scene = Scene::start(&bundle(&[route("/a/", origin.addr(), &json!({}))], &ca), &[]);
+    let mut client = scene.client().await;
+    client
+        .send("POST /a/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        .await;
+    let pieces = tokio::time::timeout(SOON, body.recv()).await.unwrap().unwrap();
+    assert!(client.head().await.unwrap().starts_with("HTTP/1.1 409 "));
+    eventually(SOON, || async { origin.requests()[0].body_bytes == 5 }).await;
+    client.send("5\r\nworld\r\n").await;
+    for piece in ["one", "two", "six"] {
+        pieces.send(Ok(Bytes::from(piece))).await.unwrap();
+        client.until(piece.as_bytes()).await.unwrap();
+    }
+    drop(pieces);
+    client.until(b"0\r\n\r\n").await.unwrap();
+    assert!(client.closes(SOON).await);
+    let recorded = origin.take().remove(0);
+    assert_eq!((recorded.body_bytes, recorded.body_complete), (5, false));
+}
+
+#[tokio::test]
 async fn an_answer_may_begin_while_its_request_is_still_coming() {
     let ca = Ca::new();
     // Every piece of the request is sent back at once.
