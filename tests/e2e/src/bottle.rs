@@ -250,7 +250,6 @@ impl Ran {
     /// # Panics
     ///
     /// It is another.
-    #[must_use]
     pub fn expect_code(self, code: i32) -> Self {
         assert_eq!(self.code(), Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self
