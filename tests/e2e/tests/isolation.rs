@@ -10,6 +10,7 @@ mod probes;
 
 use std::net::Ipv4Addr;
 
+use claude_bottle::engine::Engine;
 use e2e::Stage;
 use e2e::stage::{Idle, Place};
 use probes::{
@@ -157,6 +158,20 @@ async fn a_connection_to_the_outside_fails_at_once() {
         let took = done.said.lines().find_map(|line| line.strip_prefix("took "));
         assert!(took.unwrap().parse::<u64>().unwrap() < 1500, "{}", done.said);
     }
+    bottle.end().await;
+    stage.clear().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_outside_is_asked_of_nobody_outside() {
+    let stage = Stage::set().await;
+    let version = stage.engine.info().await.unwrap().version;
+    let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default();
+    // The first whose resolver forwards nothing from an internal network (CVE-2024-29018).
+    let heard = if major < 26 { "heard\n" } else { "nothing\n" };
+    let bottle = stage.idle(&stage.scene.manifest(), "iso-names").await;
+    let done = stage.exec(&bottle.container, "0:0", include_str!("isolation/resolver.sh"), b"").await;
+    assert_eq!(done.said, heard, "engine {version}");
     bottle.end().await;
     stage.clear().await;
 }
