@@ -180,10 +180,18 @@ async fn launched(
             }
             // A network whose containers are not started yet can be pruned under us.
             Some(Race::Vanished) if races <= RACES => {}
+            Some(Race::Name(name)) if request.settings.container.is_some() => {
+                let remedy = pinned_remedy(name);
+                return Err(Failure::from(failed.error).hint(remedy));
+            }
             _ => return Err(failed.error.into()),
         }
         (planned, secrets) = prepare(engine, manifest, request, &lost).await?;
     }
+}
+
+fn pinned_remedy(name: &str) -> String {
+    format!("remove it with `docker rm -f {name}` or unset the override")
 }
 
 async fn joined(
@@ -222,9 +230,7 @@ impl From<PlanError> for Failure {
             PlanError::NoAgent { known, .. } if !known.is_empty() => {
                 Some(format!("it has {}", known.join(", ")))
             }
-            PlanError::Name(crate::names::NameError::PinnedTaken(name)) => {
-                Some(format!("remove it with `docker rm -f {name}` or unset the override"))
-            }
+            PlanError::Name(crate::names::NameError::PinnedTaken(name)) => Some(pinned_remedy(name)),
             PlanError::Name(crate::names::NameError::Exhausted(_)) => {
                 Some("`claude-bottle cleanup` removes those whose launcher is gone".to_owned())
             }

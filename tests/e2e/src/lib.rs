@@ -4,6 +4,7 @@
 //! - [`bottle`]: the launcher as a user runs it, and the leak assertion.
 //! - [`images`]: the images of the scene, made without a registry.
 //! - [`lone`]: a bottle with nobody behind its sidecars.
+//! - [`raw`]: what the engine shows to anyone who asks it.
 //! - [`scene`]: the hosts on a network of their own, and a manifest for a bottle that may use them.
 //! - [`stage`]: a scene with bottles on it, for a test to begin and end with.
 //!
@@ -17,6 +18,7 @@ pub mod debian;
 pub mod environment;
 pub mod images;
 pub mod lone;
+pub mod raw;
 pub mod scene;
 pub mod stage;
 
