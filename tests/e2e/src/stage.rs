@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use claude_bottle::engine::docker::Docker;
 use claude_bottle::engine::{ContainerId, ContainerSpec, Endpoint, Engine, NetworkMode};
 use serde_json::Value;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::bottle::{Done, Launcher, Ran, Running, exec, names, nothing_left};
 use crate::scene::{LABEL, TOKEN_ENV, labelled};
@@ -22,7 +23,13 @@ pub struct Stage {
     /// The scene.
     pub scene: Scene,
     instances: Mutex<Vec<String>>,
+    /// Last, since fields are dropped in order.
+    _failed: RemovedOnFailure,
 }
+
+/// The run of a scene, which goes also when its test fails; what is killed is [`crate::sweep`]'s.
+#[derive(Debug)]
+struct RemovedOnFailure(String);
 
 /// A bottle whose CMD does nothing until it is told to end.
 #[derive(Debug)]
@@ -54,7 +61,8 @@ impl Stage {
         let engine = Docker::connect(None).unwrap_or_else(|error| panic!("{error}"));
         let scene = Box::pin(Scene::start(&engine, &environment.images)).await;
         let scene = scene.unwrap_or_else(|error| panic!("{error:?}"));
-        Self { environment, engine, scene, instances: Mutex::default() }
+        let failed = RemovedOnFailure(scene.run.clone());
+        Self { environment, engine, scene, instances: Mutex::default(), _failed: failed }
     }
 
     /// `start demo -- bash -c SCRIPT` by this manifest, and the container's name, which begins with `what`.
@@ -162,6 +170,26 @@ impl Stage {
         self.scene.remove(&self.engine).await.unwrap_or_else(|error| panic!("{error:?}"));
         let left = labelled(&self.engine, &label).await.unwrap_or_else(|error| panic!("{error:?}"));
         assert_eq!(left, Vec::<String>::new(), "left of the scene");
+    }
+}
+
+impl Drop for RemovedOnFailure {
+    fn drop(&mut self) {
+        let runtime =
+            Handle::try_current().ok().filter(|it| it.runtime_flavor() == RuntimeFlavor::MultiThread);
+        let (true, Some(runtime)) = (std::thread::panicking(), runtime) else { return };
+        // The first failure is the one to tell.
+        let remove = async {
+            let Ok(engine) = Docker::connect(None) else { return };
+            let label = format!("{LABEL}={}", self.0);
+            for container in engine.containers(Some(&label)).await.unwrap_or_default() {
+                let _ = engine.remove_container(&container.id).await;
+            }
+            for network in engine.networks(Some(&label)).await.unwrap_or_default() {
+                let _ = engine.remove_network(&network.id).await;
+            }
+        };
+        tokio::task::block_in_place(|| runtime.block_on(remove));
     }
 }
 

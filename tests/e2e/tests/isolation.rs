@@ -148,7 +148,7 @@ async fn a_connection_to_the_outside_fails_at_once() {
     let stage = Stage::set().await;
     let bottle = stage.idle(&stage.scene.manifest(), "iso-seal").await;
     let script = "cut -f 2,8 /proc/net/route; begin=${EPOCHREALTIME/[.,]/}; \
-        : 3<>/dev/tcp/198.51.100.1/443; echo took $(((${EPOCHREALTIME/[.,]/} - begin) / 1000))";
+        timeout 10 bash -c ': 3<>/dev/tcp/198.51.100.1/443'; echo took $(((${EPOCHREALTIME/[.,]/} - begin) / 1000))";
     for user in INSIDE {
         let done = stage.exec(&bottle.container, user, script, b"").await;
         assert!(done.said.contains("Network is unreachable"), "{}", done.said);
