@@ -297,7 +297,7 @@ impl Secrets {
             let text = [&vec![0; before][..], secret].concat();
             let inner = |encoded: String| {
                 let end = encoded.len() - usize::from(!text.len().is_multiple_of(3));
-                encoded[[0, 2, 3][before]..end].as_bytes().to_vec()
+                encoded.as_bytes()[[0, 2, 3][before]..end].to_vec()
             };
             self.0.push((format!("{what}, base64 from {before}"), inner(STANDARD_NO_PAD.encode(&text))));
             self.0.push((format!("{what}, url-safe from {before}"), inner(URL_SAFE_NO_PAD.encode(&text))));
