@@ -1,13 +1,10 @@
 //! From an upstream's name to a TCP connection, to an address that was checked.
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr, UdpSocket},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, time::Duration};
 
 use sidecar::{
     address::Class,
+    listen::is_own,
     upstream::{Upstream, resolve},
 };
 use socket2::{SockRef, TcpKeepalive};
@@ -103,7 +100,8 @@ impl Dialer {
         let addresses = resolve(upstream)
             .await
             .map_err(|source| ConnectError::Resolve { upstream: upstream.clone(), source })?;
-        let refused = |to: &&SocketAddr| !Class::of(to.ip()).permitted(allow_private) || self.is_own(**to);
+        let refused =
+            |to: &&SocketAddr| !Class::of(to.ip()).permitted(allow_private) || is_own(**to, &self.own);
         if let Some(address) = addresses.iter().find(refused) {
             return Err(ConnectError::Private { upstream: upstream.clone(), address: *address });
         }
@@ -123,14 +121,6 @@ impl Dialer {
         }
         Err(ConnectError::Connect { upstream: upstream.clone(), source: failed })
     }
-
-    fn is_own(&self, to: SocketAddr) -> bool {
-        self.own.iter().any(|own| {
-            own.port() == to.port()
-                && (own.ip().to_canonical() == to.ip().to_canonical()
-                    || (own.ip().is_unspecified() && is_local(to.ip())))
-        })
-    }
 }
 
 /// Small writes go out at once, and a peer that vanished without a word is noticed.
@@ -138,11 +128,6 @@ pub fn tune(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE.0).with_interval(KEEP_ALIVE.1).with_retries(4);
     let _ = SockRef::from(stream).set_tcp_keepalive(&keep_alive);
-}
-
-/// Whether an address is one of this machine's: only such a one can be bound.
-fn is_local(address: IpAddr) -> bool {
-    UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// A second address must still have its turn within the time for all.

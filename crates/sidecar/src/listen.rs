@@ -1,7 +1,7 @@
 //! Bound listeners, and who is served on them.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -36,6 +36,25 @@ pub fn raise_descriptor_limit() -> u64 {
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let now = if setrlimit(Resource::Nofile, raised).is_ok() { raised } else { limit };
     now.current.unwrap_or(u64::MAX)
+}
+
+/// Whether a connection to `address` would arrive at one of our own listeners.
+pub fn is_own(address: SocketAddr, listeners: &[SocketAddr]) -> bool {
+    let ip = match address.ip().to_canonical() {
+        // To connect to "any address" is to connect to this machine.
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    listeners.iter().filter(|listener| listener.port() == address.port()).any(|listener| {
+        let bound = listener.ip().to_canonical();
+        bound == ip || bound.is_unspecified() && bound.is_ipv4() == ip.is_ipv4() && is_local(ip)
+    })
+}
+
+/// Whether this machine has the address: only then can a socket be bound to it.
+fn is_local(ip: IpAddr) -> bool {
+    ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
 }
 
 /// Who is served.
@@ -145,6 +164,25 @@ mod tests {
         assert!(matches!(read, Ok(0) | Err(_)), "nothing is served: {read:?}");
         assert!(!serving.is_finished());
         serving.abort();
+    }
+
+    #[test]
+    fn our_own_listeners_are_known_in_all_their_spellings() {
+        let own = ["127.0.0.1:30000", "0.0.0.0:30001", "[::]:30002"].map(|text| text.parse().unwrap());
+        for (text, expected) in [
+            ("127.0.0.1:30000", true),
+            ("0.0.0.0:30000", true),
+            ("[::ffff:127.0.0.1]:30000", true),
+            ("127.0.0.2:30000", false),
+            ("127.0.0.1:30003", false),
+            ("127.9.9.9:30001", true),
+            ("198.51.100.1:30001", false),
+            ("[::1]:30001", false),
+            ("[::1]:30002", true),
+            ("[::]:30002", true),
+        ] {
+            assert_eq!(is_own(text.parse().unwrap(), &own), expected, "{text}");
+        }
     }
 
     #[test]

@@ -113,14 +113,22 @@ impl Gate {
     async fn carry(&self, row: &Row, downstream: TcpStream, copying: &Copying) -> Ended {
         tune(&downstream);
         // Boxed: an established connection should not go on holding the room that connecting took.
-        let connecting = Box::pin(row.dialer.connect(&row.upstream, &self.own, self.limits.connect));
-        let upstream = tokio::select! {
-            connected = connecting => match connected {
-                Ok(upstream) => upstream,
-                Err(error) => return Ended::unconnected(&error),
-            },
-            error = copy::fault(&downstream) => return Ended::fault(Side::Downstream, &error),
+        let mut connecting = Box::pin(row.dialer.connect(&row.upstream, &self.own, self.limits.connect));
+        let connected = tokio::select! {
+            biased;
+            connected = &mut connecting => connected,
+            () = copy::failed(&downstream) => {
+                // What it sent before it reset is still the upstream's, if that takes it now.
+                match tokio::time::timeout(LAST_CALL, connecting).await {
+                    Ok(connected) => connected,
+                    Err(_) => return Ended::fault(Side::Downstream, &copy::taken(&downstream)),
+                }
+            }
             () = self.cut.cancelled() => return Ended::by_gate(End::Drain),
+        };
+        let upstream = match connected {
+            Ok(upstream) => upstream,
+            Err(error) => return Ended::unconnected(&error),
         };
         tune(&upstream);
         copy::copy(&downstream, &upstream, &self.limits, copying, &self.cut).await
@@ -207,6 +215,9 @@ impl Ended {
         Self { end: End::ConnectFailed, side, error: Some(chain(error)) }
     }
 }
+
+/// For an upstream that is about to accept, when its client has already reset: a round trip.
+const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// Silence before the first probe, between probes, and how many go unanswered.
 const KEEP_ALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);

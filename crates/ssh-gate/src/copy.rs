@@ -63,9 +63,19 @@ pub(crate) async fn copy(
     ended
 }
 
-/// Waits until a socket has failed, also while nobody reads it.
-pub(crate) async fn fault(stream: &TcpStream) -> io::Error {
+/// Waits until a socket has failed, also while nobody reads it, and takes the error.
+async fn fault(stream: &TcpStream) -> io::Error {
+    failed(stream).await;
+    taken(stream)
+}
+
+/// Waits until a socket has failed, and leaves the error to whoever reads.
+pub(crate) async fn failed(stream: &TcpStream) {
     let _ = stream.ready(Interest::ERROR).await;
+}
+
+/// The error of a failed socket.
+pub(crate) fn taken(stream: &TcpStream) -> io::Error {
     // An error that was already taken by a read or a write was a RST's, else there is none to wait for.
     stream.take_error().ok().flatten().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())
 }

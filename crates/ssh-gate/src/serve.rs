@@ -70,7 +70,8 @@ pub async fn serve(args: &Args, loaded: Loaded, drain: CancellationToken) -> Res
         half_close: args.half_close_timeout,
         idle: args.idle_timeout.0,
     };
-    let gate = Arc::new(Gate::new(limits, addresses.clone()));
+    let own = addresses.iter().copied().chain(admin_address).collect();
+    let gate = Arc::new(Gate::new(limits, own));
     let accepting = accept_all(&gate, table, listeners, &peers, &drain);
     Ready::new("ssh-gate", env!("CARGO_PKG_VERSION"), addresses, admin_address).announce();
 
