@@ -166,8 +166,10 @@ async fn a_signal_during_the_launch_tears_down_and_is_130() {
         .await;
         running.signal(signal);
         let ran = running.end().await.expect_code(130);
-        assert_eq!(ran.stderr.matches("error: ").count(), 1, "{}", ran.stderr);
-        assert!(ran.stderr.ends_with("error: interrupted\n"), "{}", ran.stderr);
+        // On a busy machine CMD may run by then, and its end is no error.
+        let told = ran.stderr.ends_with("error: interrupted\n");
+        assert!(told || moment == "agent", "{moment}: {}", ran.stderr);
+        assert_eq!(ran.stderr.matches("error: ").count(), usize::from(told), "{}", ran.stderr);
         nothing_remains(&engine, &lone).await;
     }
 }
