@@ -87,7 +87,10 @@ impl LaunchError {
     pub fn race(&self) -> Option<Race<'_>> {
         match self {
             Self::Engine(EngineError::NameTaken { name }) => Some(Race::Name(name)),
-            Self::Engine(EngineError::NotFound { .. }) => Some(Race::Vanished),
+            // A container that is gone was removed on purpose: `stop` means it.
+            Self::Engine(EngineError::NotFound { message, .. }) if !message.contains("No such container") => {
+                Some(Race::Vanished)
+            }
             _ => None,
         }
     }
