@@ -1,19 +1,18 @@
 //! The command line, and which command answers it.
 
 use std::ffi::OsString;
-use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::builder::{BoolishValueParser, Resettable};
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::builder::Resettable;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::bottles;
-use crate::engine::docker::Docker;
-use crate::failure::{Failure, Kind};
+use crate::console::{print, say, told};
+use crate::engine::Engine as _;
+use crate::failure::Failure;
 use crate::images::{SIDECARS, Sidecar, ensure_loaded};
+use crate::options::{Global, StartArgs};
 use crate::start;
-use crate::teardown::Swept;
 
 /// Run a coding agent in a container that reaches the world only through its sidecars
 #[derive(Debug, Parser)]
@@ -23,38 +22,6 @@ pub struct Cli {
     pub(crate) global: Global,
     #[command(subcommand)]
     command: Command,
-}
-
-/// Options of every command.
-#[derive(Debug, Clone, Args)]
-pub struct Global {
-    /// The manifest; else ./claude-bottle.json, else $XDG_CONFIG_HOME/claude-bottle/claude-bottle.json
-    #[arg(long, global = true, value_name = "FILE", env = "CLAUDE_BOTTLE_MANIFEST")]
-    pub manifest: Option<PathBuf>,
-    /// The container engine; else DOCKER_HOST, the current Docker context, the usual sockets
-    #[arg(long, global = true, value_name = "URL", env = "CLAUDE_BOTTLE_HOST")]
-    pub host: Option<String>,
-    /// The form of what a command prints
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text, env = "CLAUDE_BOTTLE_FORMAT")]
-    pub format: Format,
-    /// Answer yes to questions
-    #[arg(short, long, global = true, env = "CLAUDE_BOTTLE_YES", value_parser = BoolishValueParser::new())]
-    pub yes: bool,
-    /// Say nothing but errors
-    #[arg(short, long, global = true, env = "CLAUDE_BOTTLE_QUIET", value_parser = BoolishValueParser::new())]
-    pub quiet: bool,
-    /// Say also what was done, and how long it took
-    #[arg(short, long, global = true, env = "CLAUDE_BOTTLE_VERBOSE", value_parser = BoolishValueParser::new())]
-    pub verbose: bool,
-}
-
-/// The form of what a command prints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -131,31 +98,6 @@ struct Rest {
     _rest: Vec<OsString>,
 }
 
-/// Arguments of `start`.
-#[derive(Debug, Clone, Args)]
-pub struct StartArgs {
-    /// The agent's name in the manifest
-    pub agent: String,
-    /// Show the plan, create nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Give the agent a copy of a working folder (not yet)
-    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = ".")]
-    pub cwd: Option<PathBuf>,
-    /// Leave the bottle running (not yet)
-    #[arg(long)]
-    pub detach: bool,
-    /// Skip the isolation proof (there is none yet)
-    #[arg(long)]
-    pub no_verify: bool,
-    /// The first message to the agent (not yet)
-    #[arg(long, value_name = "TEXT", conflicts_with = "cmd")]
-    pub prompt: Option<String>,
-    /// What to run in place of the manifest's command, exactly as typed
-    #[arg(last = true, value_name = "CMD")]
-    pub cmd: Vec<String>,
-}
-
 /// Parses this process's command line; an empty variable counts as unset. Ends the process for
 /// `--help`, `--version` and a bad command line, as clap does.
 pub fn parse() -> Cli {
@@ -184,16 +126,16 @@ async fn answer(cli: Cli) -> Result<u8, Failure> {
     match cli.command {
         Command::Start(args) => start::start(global, args).await,
         Command::List { all } => {
-            let bottles = bottles::list(&engine(global)?, all).await?;
+            let bottles = bottles::list(&global.engine()?, all).await?;
             print(global, || bottles::table(&bottles), &bottles)
         }
         Command::Stop { bottle } => {
-            let swept = bottles::stop(&engine(global)?, &bottle).await?;
+            let swept = bottles::stop(&global.engine()?, &bottle).await?;
             Ok(told(&swept))
         }
         Command::Cleanup { all: true, .. } => Err(Failure::not_yet("`cleanup --all`")),
         Command::Cleanup { dry_run, .. } => {
-            let (cleaned, swept) = bottles::cleanup(&engine(global)?, dry_run).await?;
+            let (cleaned, swept) = bottles::cleanup(&global.engine()?, dry_run).await?;
             let text = || {
                 let verb = if dry_run { "would remove" } else { "removed" };
                 let names = cleaned.containers.iter().chain(&cleaned.networks);
@@ -224,14 +166,8 @@ async fn answer(cli: Cli) -> Result<u8, Failure> {
     }
 }
 
-/// The engine that the command line and the environment name.
-pub(crate) fn engine(global: &Global) -> Result<Docker, Failure> {
-    Ok(Docker::connect(global.host.as_deref())?)
-}
-
 async fn load(global: &Global) -> Result<u8, Failure> {
-    use crate::engine::Engine as _;
-    let engine = engine(global)?;
+    let engine = global.engine()?;
     let arch = engine.info().await?.arch;
     let mut loaded = std::collections::BTreeMap::new();
     for name in SIDECARS {
@@ -240,60 +176,4 @@ async fn load(global: &Global) -> Result<u8, Failure> {
     }
     let text = || loaded.iter().map(|(tag, id)| format!("{tag} {id}\n")).collect();
     print(global, text, &loaded)
-}
-
-/// Prints a command's answer to stdout.
-pub(crate) fn print(
-    global: &Global,
-    text: impl FnOnce() -> String,
-    value: &impl serde::Serialize,
-) -> Result<u8, Failure> {
-    let said = match global.format {
-        Format::Text => text(),
-        Format::Json => {
-            let json = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Kind::Bug, error))?;
-            json + "\n"
-        }
-    };
-    // A reader that has gone, as `head` does, has read what it wanted.
-    let _ = std::io::stdout().write_all(said.as_bytes());
-    Ok(0)
-}
-
-/// Says on stderr what a teardown left, each with the command that removes it; the exit code.
-pub(crate) fn told(swept: &Swept) -> u8 {
-    for left in &swept.left {
-        let failure = Failure::new(Kind::Teardown, sidecar::exit::chain(left))
-            .hint(format!("remove it with `{}`", left.remedy()));
-        say(&failure.lines());
-    }
-    if swept.left.is_empty() { 0 } else { Kind::Teardown.code() }
-}
-
-/// Says something on stderr; nobody is left to tell when that fails.
-pub(crate) fn say(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
-}
-
-/// Asks on the terminal; without one the question is an error.
-pub(crate) async fn confirm(global: &Global, question: &str) -> Result<(), Failure> {
-    if global.yes {
-        return Ok(());
-    }
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::new(Kind::Usage, format!("stdin is no terminal to ask {question:?} on"))
-            .hint("add --yes, or --dry-run to see the plan alone"));
-    }
-    say(&format!("{question} [y/N] "));
-    // On a thread of its own, so that a signal ends the wait.
-    let asked = tokio::task::spawn_blocking(|| {
-        let mut answer = String::new();
-        let _ = std::io::stdin().read_line(&mut answer);
-        answer
-    });
-    let answer = asked.await.unwrap_or_default();
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err(Failure::new(Kind::Declined, "declined: nothing was created")),
-    }
 }

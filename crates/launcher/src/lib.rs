@@ -7,6 +7,7 @@
 
 pub mod bottles;
 pub mod cli;
+pub mod console;
 pub mod engine;
 pub mod failure;
 pub mod host;
@@ -15,6 +16,7 @@ pub mod launch;
 pub mod launcher_id;
 pub mod manifest;
 pub mod names;
+pub mod options;
 pub mod plan;
 pub mod provision;
 pub mod run;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{Format, Global, StartArgs, confirm, engine, print, say, told};
+use crate::console::{confirm, print, say, told};
 use crate::engine::Engine;
 use crate::engine::docker::Docker;
 use crate::failure::{Failure, Kind};
@@ -15,6 +15,7 @@ use crate::host::{Host, HostError};
 use crate::launch::{Bottle, LaunchError, Race, launch, no_image};
 use crate::launcher_id::LauncherId;
 use crate::manifest::{self, Manifest};
+use crate::options::{Format, Global, StartArgs};
 use crate::plan::{Plan, PlanError, Request, plan};
 use crate::run::{Ended, Terminal, run};
 use crate::secrets::{self, Secrets};
@@ -42,7 +43,7 @@ pub async fn start(global: &Global, args: StartArgs) -> Result<u8, Failure> {
         return Err(Failure::not_yet("the interactive terminal")
             .hint("name a command: claude-bottle start AGENT -- CMD"));
     }
-    let engine = engine(global)?;
+    let engine = global.engine()?;
     let interrupt = on_signals()?;
     let nothing_lost = BTreeSet::new();
     let agreed = async {
@@ -108,7 +109,7 @@ fn config_home() -> Option<std::path::PathBuf> {
 
 /// The plan alone; an engine that does not answer is no error here.
 async fn dry_run(global: &Global, manifest: &Manifest, request: &Request) -> Result<u8, Failure> {
-    let engine = match engine(global) {
+    let engine = match global.engine() {
         Ok(engine) => match engine.info().await {
             Ok(_) => Some(engine),
             Err(_) => None,

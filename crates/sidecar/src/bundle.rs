@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use crate::exit::escape;
+use crate::exit::{Failure, escape};
 use crate::table::MAX_BYTES;
 use crate::token::Tokens;
 
@@ -65,6 +65,12 @@ pub enum BundleError {
     /// A key is wrong.
     #[error("stdin: bundle: {0}")]
     Key(String),
+}
+
+impl From<BundleError> for Failure {
+    fn from(error: BundleError) -> Self {
+        Self::config(error)
+    }
 }
 
 /// How long the bundle may take.

@@ -5,9 +5,6 @@ use std::fmt::{self, Display, Write as _};
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use crate::bundle::BundleError;
-use crate::table::TableError;
-
 /// Why a daemon ended, with the exit code that says so.
 #[derive(Debug)]
 pub struct Failure {
@@ -75,18 +72,6 @@ impl Failure {
 impl Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&chain(&*self.error))
-    }
-}
-
-impl From<TableError> for Failure {
-    fn from(error: TableError) -> Self {
-        Self::config(error)
-    }
-}
-
-impl From<BundleError> for Failure {
-    fn from(error: BundleError) -> Self {
-        Self::config(error)
     }
 }
 

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
+use crate::exit::Failure;
+
 /// The most bytes of a table; a bundle's line has the same limit.
 pub const MAX_BYTES: usize = 1024 * 1024;
 
@@ -29,6 +31,12 @@ pub enum TableError {
     /// Its text is wrong somewhere.
     #[error("{0}")]
     Fault(Fault),
+}
+
+impl From<TableError> for Failure {
+    fn from(error: TableError) -> Self {
+        Self::config(error)
+    }
 }
 
 /// What is wrong, and where.

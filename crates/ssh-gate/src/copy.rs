@@ -15,8 +15,8 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::{End, Ended, Limits, Side};
 use crate::direction::{Broken, Counter, Direction, poll_discard};
+use crate::end::{End, Ended, Limits, Side};
 use crate::queue;
 
 /// How long queued bytes have where the kernel does not say when they have arrived.

@@ -26,6 +26,7 @@ mod connect;
 mod connection;
 mod copy;
 mod direction;
+mod end;
 mod queue;
 pub mod serve;
 

@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::args::{Args, Loaded, listener};
-use crate::connection::{Gate, Limits, Row};
+use crate::connection::{Gate, Row};
+use crate::end::Limits;
 
 /// How long connections that were cut may take to say so in the log.
 const LAST_WORDS: Duration = Duration::from_millis(500);
