@@ -16,6 +16,8 @@ use crate::engine::{Engine, EngineError, NetworkId, NetworkSpec};
 const POOL: Ipv4Addr = Ipv4Addr::new(10, 201, 0, 0);
 const PREFIX: u8 = 28;
 const SUBNETS: u32 = 4096;
+/// Odd, so that every subnet has its turn; near the golden section of their number.
+const STRIDE: u32 = 2531;
 /// Tries before giving up; each that fails met another launcher or a route unknown to us.
 const TRIES: usize = 64;
 
@@ -98,10 +100,11 @@ fn options(internal: bool) -> BTreeMap<String, String> {
     options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-/// All subnets of the pool, from one that differs from launch to launch.
+/// All subnets of the pool, each once, from one that differs from launch to launch. Neighbours stand
+/// far apart: a wide network that takes one of them is left with the next.
 fn candidates(seed: u32) -> impl Iterator<Item = Ipv4Net> {
     (0..SUBNETS).map(move |n| {
-        let index = seed.wrapping_add(n) % SUBNETS;
+        let index = seed.wrapping_add(n.wrapping_mul(STRIDE)) % SUBNETS;
         let base = u32::from(POOL) + index * (1 << (32 - PREFIX));
         Ipv4Net::new_assert(Ipv4Addr::from(base), PREFIX)
     })
@@ -141,6 +144,16 @@ mod tests {
         assert_eq!(all.len(), 4096);
         let pool: Ipv4Net = "10.201.0.0/16".parse().unwrap();
         assert!(all.iter().all(|subnet| pool.contains(subnet) && subnet.prefix_len() == 28));
+    }
+
+    #[test]
+    fn a_wide_network_that_came_meanwhile_does_not_take_every_try() {
+        let half: Ipv4Net = "10.201.0.0/17".parse().unwrap();
+        for seed in [0, 1, 2047, 4095] {
+            let tried: Vec<_> = candidates(seed).take(TRIES).collect();
+            let inside = tried.iter().filter(|subnet| half.contains(*subnet)).count();
+            assert!((TRIES / 4..=TRIES * 3 / 4).contains(&inside), "{inside} of {TRIES}");
+        }
     }
 
     #[test]
