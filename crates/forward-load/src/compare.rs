@@ -1,0 +1,3 @@
+//! Several forwarders side by side.
+
+pub mod http_peers;

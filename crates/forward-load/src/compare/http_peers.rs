@@ -1,0 +1,1 @@
+//! The HTTP proxies that `compare http` starts, and how each is configured.

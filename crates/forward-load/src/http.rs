@@ -1,0 +1,1 @@
+//! `forward-load http`: requests, bodies and events through an HTTP reverse proxy.
