@@ -1,0 +1,1 @@
+//! The TCP forwarders that `compare tcp` starts, and how each is configured.
