@@ -1,1 +1,56 @@
-//! `forward-load http`: requests, bodies and events through an HTTP reverse proxy.
+//! What is measured through an HTTP proxy, and the origin behind it.
+//!
+//! The load side speaks plain HTTP/1.1 to a forwarder, and TLS to the origin when there is nothing
+//! between; the origin speaks TLS and checks that the credential arrived. Both check every byte.
+
+pub mod args;
+pub mod backend;
+pub mod clock;
+pub mod command;
+pub mod compare;
+pub mod events;
+pub mod fault;
+pub mod link;
+pub mod load;
+pub mod message;
+pub mod origin;
+pub mod pattern;
+pub mod pki;
+pub mod target;
+pub mod wire;
+mod worker;
+
+pub use args::{HttpArgs, HttpCommand};
+pub use backend::{OriginError, OriginProcess};
+pub use load::{Job, Load, Outcome, Until};
+
+use crate::{
+    cli::{BackendArgs, Ended, Failure, print},
+    interrupt::Interrupt,
+    report::table,
+};
+
+/// Runs `http`.
+///
+/// # Errors
+///
+/// Nothing could be measured.
+pub fn run(args: &HttpArgs, interrupt: &Interrupt) -> Result<Ended, Failure> {
+    let Some(sample) = command::command(&args.command, interrupt)? else { return Ok(Ended::Complete) };
+    print(&format!("{}\n", table::line(&sample)));
+    Ok(match (&sample.failure, sample.interrupted) {
+        (Some(_), _) => Ended::Failed,
+        (None, true) => Ended::Interrupted,
+        (None, false) => Ended::Complete,
+    })
+}
+
+/// Runs `backend http`.
+///
+/// # Errors
+///
+/// It cannot serve.
+pub fn backend(args: &BackendArgs) -> Result<Ended, Failure> {
+    backend::serve_child(args.listen)?;
+    Ok(Ended::Complete)
+}

@@ -121,10 +121,12 @@ mod tests {
     #[test]
     fn a_body_that_was_changed_lost_doubled_or_moved_does_not_pass() {
         let good = body(200_000);
-        let matches = |body: &[u8]| body.chunks(7777).all({
-            let mut pattern = Pattern::default();
-            move |piece| pattern.matches(piece)
-        });
+        let matches = |body: &[u8]| {
+            body.chunks(7777).all({
+                let mut pattern = Pattern::default();
+                move |piece| pattern.matches(piece)
+            })
+        };
         assert!(matches(&good));
         let mut changed = good.clone();
         changed[123_456] ^= 1;
