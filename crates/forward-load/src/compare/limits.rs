@@ -1,8 +1,8 @@
 //! Whether what was measured was the forwarder, or the tool, or the machine.
 
 use super::DIRECT;
-use crate::report::Sample;
 use crate::report::summary::summaries;
+use crate::report::{Sample, Unit};
 
 /// What a reader of the figures should know about the limits of the run.
 ///
@@ -12,11 +12,13 @@ use crate::report::summary::summaries;
 pub fn warnings(samples: &[Sample]) -> Vec<String> {
     let mut warnings = Vec::new();
     for summary in summaries(samples) {
-        let first = summary.columns.first().map(|(name, _)| *name).unwrap_or_default();
+        // Memory and delays have no such limit.
+        let is_rate = |unit: &Unit| matches!(unit, Unit::BytesPerSecond | Unit::PerSecond);
+        let is_rate = summary.columns.first().is_some_and(|(_, unit)| is_rate(unit));
         let near: Vec<&str> = summary
             .rows
             .iter()
-            .filter(|row| row.subject != DIRECT && row.of_direct.is_some_and(|ratio| near(first, ratio)))
+            .filter(|row| row.subject != DIRECT && is_rate && row.of_direct.is_some_and(|ratio| ratio > NEAR))
             .map(|row| row.subject.as_str())
             .collect();
         if !near.is_empty() {
@@ -46,11 +48,6 @@ pub fn warnings(samples: &[Sample]) -> Vec<String> {
         }
     }
     warnings
-}
-
-/// Rates come near from below. Figures that are not rates (memory, delays) have no such limit.
-fn near(figure: &str, ratio: f64) -> bool {
-    (figure.starts_with("rate") || figure.ends_with("rate")) && ratio > NEAR
 }
 
 const NEAR: f64 = 0.9;
