@@ -36,8 +36,7 @@ pub fn selected<'a>(args: &CompareArgs, all: &'a [Peer]) -> Result<Vec<Found<'a>
     // `--peer NAME=PATH` says only where a program is; a bare name narrows.
     let narrowed = named.iter().any(|(_, path)| path.is_none());
     let is_named = |peer: &&Peer| !narrowed || named.iter().any(|(name, _)| *name == peer.name);
-    let given =
-        |peer: &Peer| named.iter().rev().find(|(name, _)| *name == peer.name).and_then(|(_, path)| *path);
+    let given = |peer: &Peer| named.iter().rev().find_map(|(name, path)| path.filter(|_| *name == peer.name));
     Ok(all.iter().filter(is_named).map(|peer| (peer, peer.find(given(peer), &near))).collect())
 }
 

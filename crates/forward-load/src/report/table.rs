@@ -33,7 +33,8 @@ pub fn table(summary: &Summary) -> String {
     let mut header: Vec<String> = vec![String::new()];
     for (at, (name, unit)) in summary.columns.iter().enumerate() {
         header.push(match unit_name(*unit) {
-            "" => (*name).to_owned(),
+            // `CPU s/GB` says its unit itself.
+            unit if unit.is_empty() || name.contains('/') => (*name).to_owned(),
             unit => format!("{name} {unit}"),
         });
         if at == 0 && compared {

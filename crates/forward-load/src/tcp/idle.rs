@@ -53,7 +53,17 @@ impl Idle {
         let after = look();
         drop(sockets);
         drop(runtime);
-        sample.costs = Some(window.close());
+        let mut costs = window.close();
+        if let Some(used) = &mut costs.forwarder {
+            // A thousand processes are seldom looked at, so that looking costs little.
+            for look in [idle, after].into_iter().flatten() {
+                used.resident_peak = used.resident_peak.max(look.resident);
+                used.threads_peak = used.threads_peak.max(look.threads);
+                used.processes_peak = used.processes_peak.max(look.processes);
+                used.descriptors_peak = used.descriptors_peak.max(look.descriptors);
+            }
+        }
+        sample.costs = Some(costs);
         sample.interrupted = interrupt.came();
         if let (Some(before), Some(idle), Some(after), true) = (before, idle, after, opened > 0) {
             let each = |at: Look, of: fn(&Look) -> u64| (of(&at) as f64 - of(&before) as f64) / opened as f64;
