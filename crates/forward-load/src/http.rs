@@ -20,37 +20,6 @@ pub mod target;
 pub mod wire;
 mod worker;
 
-pub use args::{HttpArgs, HttpCommand};
+pub use args::HttpCommand;
 pub use backend::{OriginError, OriginProcess};
 pub use load::{Job, Load, Outcome, Until};
-
-use crate::{
-    cli::{BackendArgs, Ended, Failure, print},
-    interrupt::Interrupt,
-    report::table,
-};
-
-/// Runs `http`.
-///
-/// # Errors
-///
-/// Nothing could be measured.
-pub fn run(args: &HttpArgs, interrupt: &Interrupt) -> Result<Ended, Failure> {
-    let Some(sample) = command::command(&args.command, interrupt)? else { return Ok(Ended::Complete) };
-    print(&format!("{}\n", table::line(&sample)));
-    Ok(match (&sample.failure, sample.interrupted) {
-        (Some(_), _) => Ended::Failed,
-        (None, true) => Ended::Interrupted,
-        (None, false) => Ended::Complete,
-    })
-}
-
-/// Runs `backend http`.
-///
-/// # Errors
-///
-/// It cannot serve.
-pub fn backend(args: &BackendArgs) -> Result<Ended, Failure> {
-    backend::serve_child(args.listen)?;
-    Ok(Ended::Complete)
-}

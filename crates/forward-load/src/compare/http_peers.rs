@@ -255,7 +255,10 @@ http {{
 }
 
 const HAPROXY: &[Setting] = &[
-    Setting { setting: "nbthread, maxconn", reason: "one thread per CPU, room for every connection" },
+    Setting {
+        setting: "nbthread, maxconn",
+        reason: "one thread per CPU, and several times the connections that there will be: once a quarter of all descriptors is in use, HAProxy closes pooled upstream connections",
+    },
     Setting {
         setting: "http-reuse always",
         reason: "the default, safe, sends the first request of every client on a new upstream connection",
@@ -275,7 +278,7 @@ const HAPROXY: &[Setting] = &[
 
 fn haproxy(site: &Site<'_>) -> Launch {
     let Site { listen, upstream, server_name, credential, cpus, .. } = site;
-    let (ca, connections, prefix) = (ca(site), connections(site) * 2, PREFIX.len());
+    let (ca, connections, prefix) = (ca(site), connections(site) * 8, PREFIX.len());
     let credential = credential.replace(' ', "\\ ");
     let text = format!(
         r#"global
@@ -309,10 +312,7 @@ backend origin
 }
 
 const CADDY: &[Setting] = &[
-    Setting {
-        setting: "admin off, auto_https off, persist_config off",
-        reason: "nothing runs beside the proxy",
-    },
+    Setting { setting: "admin off, auto_https off", reason: "nothing runs beside the proxy" },
     Setting { setting: "tls_trusted_ca_certs, tls_server_name", reason: "every peer verifies" },
     Setting {
         setting: "keepalive_idle_conns_per_host 512",
@@ -332,7 +332,6 @@ fn caddy(site: &Site<'_>) -> Launch {
         r#"{{
     admin off
     auto_https off
-    persist_config off
     log {{
         level ERROR
     }}

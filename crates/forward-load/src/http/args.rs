@@ -7,14 +7,6 @@ use clap::{Args, Subcommand};
 use super::target::Url;
 use crate::cli::{bytes, duration};
 
-/// The options of `http`.
-#[derive(Debug, Clone, Args)]
-pub struct HttpArgs {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: HttpCommand,
-}
-
 /// What is measured through an HTTP proxy.
 ///
 /// The content of answers is checked when the URL's path ends as those of `http serve` do:
@@ -85,6 +77,9 @@ pub struct ServeArgs {
     /// Where the certificate of its throw-away authority is written, for forwarders to verify
     #[arg(long, value_name = "PEM")]
     pub ca_out: PathBuf,
+    /// End when stdin does
+    #[arg(long)]
+    pub lifeline: bool,
 }
 
 fn field(text: &str) -> Result<String, String> {

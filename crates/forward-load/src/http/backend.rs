@@ -14,6 +14,7 @@ use rustls::ServerConfig;
 use tokio::{net::TcpStream, sync::mpsc};
 
 use super::{
+    args::ServeArgs,
     origin::Origin,
     pki::{PkiError, origin_tls},
 };
@@ -62,10 +63,10 @@ impl OriginProcess {
     ///
     /// It did not become ready.
     pub fn start(program: &Path, folder: &Path, authorization: &str) -> Result<Self, OriginError> {
-        let mut process = Backend::start(program, &["backend", "http"])?;
-        process.tell(authorization)?;
         let ca_file = folder.join("ca.pem");
-        fs::write(&ca_file, process.said("ca")?)?;
+        let ca_out = ca_file.to_string_lossy();
+        let mut process = Backend::start(program, &["http", "serve", "--lifeline", "--ca-out", &ca_out])?;
+        process.tell(authorization)?;
         let address = process.said("listening")?.parse();
         let address = address.map_err(|_| ChildError::NotReady { said: process.hello().to_string() })?;
         Ok(Self { process, address, ca_file })
@@ -77,31 +78,22 @@ impl OriginProcess {
     }
 }
 
-/// Serves until stdin ends, for [`OriginProcess::start`]. The first line of stdin is the value of
-/// `Authorization` that every request must have, empty for none.
-///
-/// # Errors
-///
-/// It cannot listen, or its certificate cannot be made.
-pub fn serve_child(listen: SocketAddr) -> Result<(), OriginError> {
-    let (listener, tls, ca) = bind(listen)?;
-    let hello = serde_json::json!({"listening": listener.local_addr()?.to_string(), "ca": ca});
-    serve_from_stdin(listener, tls, &hello)?;
-    io::copy(&mut io::stdin().lock(), &mut io::sink())?;
-    Ok(())
-}
-
-/// Serves until it is interrupted, with the authority's certificate in `ca_out`.
+/// Serves until it is interrupted, or with `--lifeline` until stdin ends. The first line of stdin
+/// is the value of `Authorization` that every request must have, empty for none.
 ///
 /// # Errors
 ///
 /// It cannot listen, or its certificate cannot be made or written.
-pub fn serve(listen: SocketAddr, ca_out: &Path, interrupt: &Interrupt) -> Result<(), OriginError> {
-    let (listener, tls, ca) = bind(listen)?;
-    fs::write(ca_out, ca)?;
-    let hello = serde_json::json!({"listening": listener.local_addr()?.to_string(), "ca": ca_out});
+pub fn serve(args: &ServeArgs, interrupt: &Interrupt) -> Result<(), OriginError> {
+    let (listener, tls, ca) = bind(args.listen)?;
+    fs::write(&args.ca_out, ca)?;
+    let hello = serde_json::json!({"event": "ready", "listening": listener.local_addr()?.to_string()});
     serve_from_stdin(listener, tls, &hello)?;
-    while interrupt.sleep(Duration::from_secs(3600)) {}
+    if args.lifeline {
+        io::copy(&mut io::stdin().lock(), &mut io::sink())?;
+    } else {
+        while interrupt.sleep(Duration::from_secs(3600)) {}
+    }
     Ok(())
 }
 

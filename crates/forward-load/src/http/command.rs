@@ -36,7 +36,7 @@ pub enum HttpError {
 pub fn command(command: &HttpCommand, interrupt: &Interrupt) -> Result<Option<Sample>, HttpError> {
     let (args, job, upload, name) = match command {
         HttpCommand::Serve(args) => {
-            serve(args.listen, &args.ca_out, interrupt)?;
+            serve(args, interrupt)?;
             return Ok(None);
         }
         HttpCommand::Requests(args) => (args, Job::Exchange, None, "requests"),
@@ -75,7 +75,8 @@ pub fn sample(load: &Load, outcome: Outcome) -> Sample {
     let mut sample = Sample::default();
     let (completed, bytes) = (outcome.completed as f64, outcome.bytes as f64);
     let cpu = outcome.costs.forwarder.map(|forwarder| forwarder.cpu_seconds);
-    let latency = outcome.latencies.summary(outcome.corrected);
+    // Of a few long transfers the rate says all.
+    let latency = outcome.latencies.summary(outcome.corrected).filter(|_| load.job != Job::Transfer);
     match load.job {
         Job::Transfer => {
             sample.figure("rate", bytes / outcome.seconds, Unit::BytesPerSecond);
@@ -93,6 +94,10 @@ pub fn sample(load: &Load, outcome: Outcome) -> Sample {
             sample.figure("events", completed / outcome.seconds, Unit::PerSecond);
         }
         Job::Exchange => {
+            // At a given rate all are alike but for how long an answer takes.
+            if let Some(latency) = latency.filter(|latency| latency.corrected) {
+                sample.figure("median", latency.p50_us, Unit::Microseconds);
+            }
             let name = if load.new_connections { "connections" } else { "rate" };
             sample.figure(name, completed / outcome.seconds, Unit::PerSecond);
             if let Some(cpu) = cpu.filter(|_| completed > 0.0) {

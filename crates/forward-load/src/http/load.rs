@@ -17,7 +17,7 @@ use std::{
 use super::{link::Request, target::Target, worker};
 use crate::{
     interrupt::Interrupt,
-    measure::{Costs, Latencies, Window},
+    measure::{Costs, Latencies, Window, process::Tree},
     report::{Errors, file::cpus},
 };
 
@@ -125,6 +125,8 @@ pub fn run(load: &Load, interrupt: &Interrupt) -> io::Result<Outcome> {
         left: AtomicU64::new(left),
         moved: Arc::default(),
     });
+    // Idle is before the first connection; the window begins with all of them open.
+    let idle = load.forwarder.map(|pid| Tree::new(pid).look().resident);
     let threads = begin(&shared, interrupt)?;
     interrupt.sleep(start.saturating_duration_since(Instant::now()));
     let before = shared.moved.load(Ordering::Relaxed);
@@ -140,7 +142,10 @@ pub fn run(load: &Load, interrupt: &Interrupt) -> io::Result<Outcome> {
         }
     }
     let bytes = shared.moved.load(Ordering::Relaxed) - before;
-    let costs = window.close();
+    let mut costs = window.close();
+    if let (Some(forwarder), Some(idle)) = (&mut costs.forwarder, idle) {
+        forwarder.resident_before = idle;
+    }
     let mut all = Tally::default();
     for (thread, tally) in threads {
         if thread.join().is_err() {

@@ -2,7 +2,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /json` | [`JSON`], 120 bytes |
+//! | `GET /json` | [`JSON`], 124 bytes |
 //! | `GET /bytes/N` | N bytes of [`Pattern`] |
 //! | `POST /upload` | the count and [`Checksum`] of what arrived, see [`receipt`] |
 //! | `GET /sse` | an event every 10 ms with its number and the clock when it was sent |
@@ -305,11 +305,11 @@ mod tests {
 
     #[tokio::test]
     async fn requests_on_one_connection_are_answered_in_turn_and_close_ends_it() {
-        let answer = ask(None, "GET /bytes/3 HTTP/1.1\r\n\r\nGET /bytes/0?close HTTP/1.1\r\n\r\n").await;
+        let answer = ask(None, "GET /json HTTP/1.1\r\n\r\nGET /bytes/0?close HTTP/1.1\r\n\r\n").await;
         assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 2, "{answer}");
         assert!(
-            answer.contains("Content-Length: 3\r\n")
-                && answer.contains("Content-Length: 0\r\nConnection: close")
+            answer.contains(JSON) && answer.contains("Content-Length: 0\r\nConnection: close"),
+            "{answer}"
         );
     }
 }
