@@ -1,5 +1,7 @@
 //! What the binary promises: whom it refuses to load, how it ends, and what it keeps.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

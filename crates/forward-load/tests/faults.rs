@@ -1,5 +1,7 @@
 //! What is wrong with a forwarder shows where it should, and only there.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::sync::atomic::Ordering;
