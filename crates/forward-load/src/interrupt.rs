@@ -1,7 +1,7 @@
 //! Whether we were asked to end: by SIGINT, SIGTERM or SIGHUP.
 //!
 //! The first one ends the measurement at hand and keeps what was measured; a second one ends the
-//! process at once, as the system does it.
+//! process at once, and the forwarders that it started.
 
 use std::io;
 use std::sync::Arc;
@@ -51,6 +51,7 @@ impl Interrupt {
                     if first {
                         told.ask();
                     } else {
+                        crate::compare::running::kill_all();
                         #[allow(clippy::disallowed_methods, reason = "a second signal ends at once")]
                         std::process::exit(code);
                     }

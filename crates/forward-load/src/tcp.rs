@@ -23,6 +23,7 @@ use crate::child::{Backend, ChildError};
 use crate::cli::{Ended, Failure, shown};
 use crate::compare::DIRECT;
 use crate::interrupt::Interrupt;
+use crate::measure;
 use crate::progress::Progress;
 use crate::report::Sample;
 use crate::target;
@@ -39,8 +40,9 @@ pub fn run(args: &TcpArgs, interrupt: &Interrupt) -> Result<Ended, Failure> {
     let Some(command) = args.command else {
         return match options.serve {
             Some(listen) => backend::in_the_foreground(listen, interrupt),
-            None => Err(Failure::usage("nothing to measure was named")
-                .hint("name throughput, connect, pingpong or idle, or give --serve ADDR for a backend alone")),
+            None => Err(Failure::usage("nothing to measure was named").hint(
+                "name throughput, connect, pingpong or idle, or give --serve ADDR for a backend alone",
+            )),
         };
     };
     let to = options.to.as_deref().map(|to| target::resolve(to, options.i_own_this_target)).transpose();
@@ -51,6 +53,11 @@ pub fn run(args: &TcpArgs, interrupt: &Interrupt) -> Result<Ended, Failure> {
         error => Failure::usage(error),
     })?;
     let measurements = args.measurements(command)?;
+    if let Some(pid) = options.pid
+        && measure::process::own_ticks(pid).is_none()
+    {
+        return Err(Failure::usage(format!("there is no process {pid}")));
+    }
     // Behind `--to` alone somebody else runs the backend; with neither there is the bare path.
     let backend = match (options.serve, to) {
         (None, Some(_)) => None,
@@ -63,8 +70,9 @@ pub fn run(args: &TcpArgs, interrupt: &Interrupt) -> Result<Ended, Failure> {
     }
     if let Some(to) = to {
         answers(to).map_err(|problem| {
-            Failure::runtime(format!("{to} does not forward to a backend of ours: {problem}"))
-                .hint("run one where it forwards to: `forward-load tcp --serve ADDR`, or add --serve ADDR here")
+            Failure::runtime(format!("{to} does not forward to a backend of ours: {problem}")).hint(
+                "run one where it forwards to: `forward-load tcp --serve ADDR`, or add --serve ADDR here",
+            )
         })?;
         paths.push((to.to_string(), Path { to, forwarder: options.pid, backend: pid }));
     }
@@ -80,6 +88,9 @@ fn measured(measurements: &[Measurement], paths: &[(String, Path)], interrupt: &
                 return shown(samples);
             }
             let mut sample = measurement.measure(path, interrupt);
+            if sample.costs.and_then(|costs| costs.forwarder).is_some_and(|used| used.ended) {
+                sample.failure = Some("the forwarder's process ended".into());
+            }
             sample.subject.clone_from(subject);
             sample.round = 1;
             progress.step(crate::report::table::line(&sample));

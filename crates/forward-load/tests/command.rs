@@ -71,7 +71,9 @@ fn a_target_that_may_be_somebody_elses_is_refused() {
 fn what_makes_no_sense_or_is_not_there_yet_is_a_usage_error() {
     for arguments in [
         &["tcp"][..],
+        &["tcp", "idle"],
         &["tcp", "idle", "--rate", "5"],
+        &["tcp", "pingpong", "--pid", "4194305"],
         &["tcp", "connect", "--size", "5"],
         &["compare", "egress"],
         &["compare", "tcp", "--peer", "nobody"],

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -128,6 +129,7 @@ impl Running {
         });
         let began = Instant::now();
         let child = spawn(program, launch, folder.path()).map_err(failed)?;
+        groups().push(child.id());
         let mut running = Self { child, ended: None, folder, listen, ready_after: Duration::ZERO };
         loop {
             let problem = probe(listen).err();
@@ -197,7 +199,23 @@ impl Drop for Running {
         if self.ended.is_none() {
             let _ = self.child.wait();
         }
+        groups().retain(|group| *group != self.child.id());
     }
+}
+
+/// Kills every forwarder that runs, for an end that drops nothing.
+pub fn kill_all() {
+    for group in groups().drain(..) {
+        if let Some(group) = i32::try_from(group).ok().and_then(Pid::from_raw) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+/// The process groups of the forwarders that run.
+fn groups() -> MutexGuard<'static, Vec<u32>> {
+    static GROUPS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+    GROUPS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn spawn(program: &Path, launch: Launch, folder: &Path) -> io::Result<Child> {

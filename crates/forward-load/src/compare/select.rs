@@ -8,7 +8,7 @@ use super::{Comparison, Peer};
 use crate::cli::{CompareArgs, Ended, Failure, print};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
-use crate::report::{Report, ReportFile};
+use crate::report::{Report, ReportError, ReportFile};
 
 /// A peer, and its program where it is installed.
 pub type Found<'a> = (&'a Peer, Option<PathBuf>);
@@ -86,7 +86,10 @@ pub fn run(
     mut comparison: Comparison<'_>,
     interrupt: &Interrupt,
 ) -> Result<Ended, Failure> {
-    let file = ReportFile::at(args.report.as_deref()).map_err(Failure::usage)?;
+    let file = ReportFile::at(args.report.as_deref()).map_err(|error| match error {
+        ReportError::Format { .. } => Failure::usage(error),
+        ReportError::Write { .. } => Failure::runtime(error),
+    })?;
     let names: Vec<String> = comparison.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
     let is_asked =
         |name: &str| args.scenario.is_empty() || args.scenario.iter().any(|text| name.contains(text));

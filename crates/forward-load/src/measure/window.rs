@@ -120,7 +120,7 @@ fn sample(mut tree: Tree, first: Look, ended: &mpsc::Receiver<()>) -> (ProcessUs
     (used, ticks)
 }
 
-/// How often a forwarder is looked at: each look costs a few hundred microseconds.
+/// How often a forwarder is looked at: each look costs a millisecond or two.
 const EVERY: Duration = Duration::from_millis(100);
 
 /// How long a forwarder may take to close what the load has closed; what is open then was leaked, or

@@ -116,6 +116,11 @@ impl TcpArgs {
         useless(options.connections.is_some() && command == TcpCommand::Throughput, "--connections")?;
         let paced = matches!(command, TcpCommand::Connect | TcpCommand::Pingpong);
         useless(options.rate.is_some() && !paced, "--rate")?;
+        if command == TcpCommand::Idle && options.pid.is_none() {
+            return Err(
+                Failure::usage("`tcp idle` measures a process").hint("say which one forwards: --pid PID")
+            );
+        }
         let (rate, duration) = (options.rate, options.duration);
         Ok(match command {
             TcpCommand::Throughput => {
