@@ -127,10 +127,17 @@ pub fn run(load: &Load, interrupt: &Interrupt) -> io::Result<Outcome> {
     });
     // Idle is before the first connection; the window begins with all of them open.
     let idle = load.forwarder.map(|pid| Tree::new(pid).look().resident);
+    let open = || Window::open(load.forwarder, load.backend);
+    // What is counted is in the window from its first byte; what is timed, once it is warm.
+    let whole = matches!(load.until, Until::Count(_)).then(open);
     let threads = begin(&shared, interrupt)?;
-    interrupt.sleep(start.saturating_duration_since(Instant::now()));
-    let before = shared.moved.load(Ordering::Relaxed);
-    let window = Window::open(load.forwarder, load.backend);
+    let (window, before) = match whole {
+        Some(window) => (window, 0),
+        None => {
+            interrupt.sleep(start.saturating_duration_since(Instant::now()));
+            (open(), shared.moved.load(Ordering::Relaxed))
+        }
+    };
     match load.until {
         Until::Time(_) => {
             interrupt.sleep(shared.end.saturating_duration_since(Instant::now()));
@@ -161,7 +168,11 @@ pub fn run(load: &Load, interrupt: &Interrupt) -> io::Result<Outcome> {
         all.errors.add("timeout", "no byte of content moved in the whole window");
     }
     Ok(Outcome {
-        seconds: costs.seconds,
+        seconds: match load.until {
+            // The window that answers were counted in; we woke a little later than it ended.
+            Until::Time(time) if !interrupt.came() => time.as_secs_f64(),
+            _ => costs.seconds,
+        },
         completed: all.completed,
         bytes,
         latencies: all.latencies,

@@ -2,7 +2,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /json` | [`JSON`], 124 bytes |
+//! | `GET /json` | [`JSON`], 125 bytes |
 //! | `GET /bytes/N` | N bytes of [`Pattern`] |
 //! | `POST /upload` | the count and [`Checksum`] of what arrived, see [`receipt`] |
 //! | `GET /sse` | an event every 10 ms with its number and the clock when it was sent |
