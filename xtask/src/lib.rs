@@ -3,11 +3,13 @@
 //! - [`build`]: the sidecars, then the launcher with them inside.
 //! - [`demo`]: a bottle that ran, proved its isolation and was removed.
 //! - [`tests`]: every test of the project.
+//! - [`bench`]: today's forwarders beside their peers.
 //! - [`sizes`]: whether the sidecars are static and small enough.
 //! - [`prerequisites`], [`engine`]: what these need is installed, started and ended again, or named.
 
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod build;
 pub mod demo;
 pub mod engine;
@@ -55,8 +57,20 @@ enum Command {
     Sizes,
     /// Release archives, checksums, SBOM (not yet)
     Dist,
-    /// Measures against peers (not yet)
-    Bench,
+    /// Measures the forwarders of today beside their peers
+    Bench {
+        /// Only these [default: both]
+        #[arg(value_enum)]
+        kind: Option<bench::Kind>,
+        /// At most five minutes: fewer rounds and scenarios, shorter windows
+        #[arg(long)]
+        quick: bool,
+        #[command(flatten)]
+        install: Install,
+        /// Passed on to `forward-load compare`, e.g. `-- --rounds 7`
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
     /// Runs the conformance suites (not yet)
     Conformance,
 }
@@ -114,7 +128,11 @@ async fn run(command: Command, interrupt: &Interrupt) -> Result<ExitCode, Box<dy
         }
         Command::Env(install) => tests::variables(&tree, install.consent(), interrupt).await?,
         Command::Sizes => sizes::sizes(&tree)?,
-        Command::Dist | Command::Bench | Command::Conformance => {
+        Command::Bench { kind, quick, install, arguments } => {
+            let consent = install.consent();
+            Box::pin(bench::bench(&tree, kind, quick, &arguments, consent, &story, &interrupt)).await?;
+        }
+        Command::Dist | Command::Conformance => {
             let _ = writeln!(std::io::stderr(), "error: not yet");
             return Ok(ExitCode::from(2));
         }

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, IsTerminal, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use tokio::process::Command;
@@ -43,6 +44,26 @@ const TESTING: [Tool; 4] = [
     Tool { program: "git", package: "git", purpose: "the tests' repositories" },
     Tool { program: "ip", package: "iproute2", purpose: "the tests' routes" },
     Tool { program: "nsenter", package: "util-linux", purpose: "the tests' probes" },
+];
+
+/// The peers that `bench tcp` compares with.
+const TCP_PEERS: [Tool; 4] = [
+    Tool { program: "socat", package: "socat", purpose: "a peer" },
+    Tool { program: "haproxy", package: "haproxy", purpose: "a peer" },
+    Tool { program: "nginx", package: "nginx-light", purpose: "a peer" },
+    // By its whole path, which is where Debian's nginx looks for it.
+    Tool {
+        program: "/usr/lib/nginx/modules/ngx_stream_module.so",
+        package: "libnginx-mod-stream",
+        purpose: "nginx for TCP",
+    },
+];
+
+/// The peers that `bench http` compares with.
+const HTTP_PEERS: [Tool; 3] = [
+    Tool { program: "haproxy", package: "haproxy", purpose: "a peer" },
+    Tool { program: "nginx", package: "nginx-light", purpose: "a peer" },
+    Tool { program: "caddy", package: "caddy", purpose: "a peer" },
 ];
 
 /// Why a prerequisite is missing still.
@@ -100,6 +121,56 @@ pub async fn for_building(
 /// Something is missing still, and the error names it.
 pub async fn for_testing(consent: Consent, interrupt: &Interrupt) -> Result<(), PrerequisiteError> {
     tools(&TESTING, consent, interrupt).await
+}
+
+/// Sees to the peers that are measured beside ours.
+///
+/// Their packages would start their services, which nobody asked for: while they are installed, a
+/// `policy-rc.d` says no, where the machine has none of its own.
+///
+/// # Errors
+///
+/// Something is missing still, and the error names it.
+pub async fn for_benching(
+    tcp: bool,
+    http: bool,
+    consent: Consent,
+    interrupt: &Interrupt,
+) -> Result<(), PrerequisiteError> {
+    let tcp = TCP_PEERS.iter().filter(|_| tcp);
+    let mut peers: Vec<Tool> = Vec::new();
+    for peer in tcp.chain(HTTP_PEERS.iter().filter(|_| http)) {
+        if !peers.contains(peer) {
+            peers.push(*peer);
+        }
+    }
+    if peers.iter().all(|peer| is_installed(peer.program)) {
+        return Ok(());
+    }
+    let _policy = NoServices::begin();
+    tools(&peers, consent, interrupt).await
+}
+
+/// A `policy-rc.d` of ours, until it is dropped.
+struct NoServices(Option<&'static Path>);
+
+impl NoServices {
+    fn begin() -> Self {
+        let path = Path::new("/usr/sbin/policy-rc.d");
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create_new(true).mode(0o755);
+        // Where one is there already, or we are not root, nothing is started by us anyway.
+        let made = options.open(path).and_then(|mut file| file.write_all(b"#!/bin/sh\nexit 101\n"));
+        Self(made.is_ok().then_some(path))
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if let Some(path) = self.0 {
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 /// Sees to it that programs are installed.

@@ -1,0 +1,97 @@
+//! A forwarder that can be compared: where its program is, and how it is told what to do.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// A forwarder that can be compared.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    /// Its name in tables, and in `--peer`; one program may be several peers.
+    pub name: &'static str,
+    /// Its program's name, looked for on `PATH` and where root has it.
+    pub program: &'static str,
+    /// How to get it, e.g. `apt-get install haproxy`.
+    pub install: &'static str,
+    /// What makes it say its version, e.g. `["-v"]`.
+    pub release: &'static [&'static str],
+    /// What is set for a fair comparison, and why.
+    pub settings: &'static [Setting],
+    /// How it is started.
+    pub launch: fn(&Site<'_>) -> Launch,
+}
+
+/// A setting and its reason.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// As it is written in the configuration.
+    pub setting: &'static str,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// What a forwarder is told.
+#[derive(Debug)]
+pub struct Site<'a> {
+    /// A folder of its own, removed afterwards, mode 0755.
+    pub folder: &'a Path,
+    /// Where it is to listen.
+    pub listen: SocketAddr,
+    /// A second free port, for who cannot do without (an admin endpoint).
+    pub spare: SocketAddr,
+    /// Where it is to connect.
+    pub upstream: SocketAddr,
+    /// The most connections that it will be given at once.
+    pub connections: usize,
+    /// CPUs that it may use.
+    pub cpus: usize,
+    /// HTTP: a file with the certificate (PEM) that upstream is to be verified with.
+    pub ca: Option<&'a Path>,
+    /// HTTP: the name that upstream is to be verified for.
+    pub server_name: &'a str,
+    /// HTTP: the value of `authorization` that the proxy is to put on each request.
+    pub credential: &'a str,
+}
+
+/// How it is started: the program of the peer, in the site's folder, in a process group of its own,
+/// with stdout and stderr to a file.
+#[derive(Debug, Default)]
+pub struct Launch {
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Variables, besides `PATH` and `HOME` (the folder); nothing else is inherited.
+    pub variables: Vec<(&'static str, OsString)>,
+    /// Files that are written into the folder first: name and text, mode 0644.
+    pub files: Vec<(&'static str, String)>,
+}
+
+impl Peer {
+    /// The program: where `given` says, else in the folders of `near`, on `PATH`, or where root has
+    /// it.
+    pub fn find(&self, given: Option<&Path>, near: &[PathBuf]) -> Option<PathBuf> {
+        if let Some(given) = given {
+            return given.is_file().then(|| given.to_path_buf());
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let usual = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
+        let mut folders = near.iter().cloned().chain(std::env::split_paths(&path)).chain(usual);
+        folders.find_map(|folder| Some(folder.join(self.program)).filter(|program| program.is_file()))
+    }
+
+    /// What it says of its version: the first line, from stdout or stderr.
+    pub fn says(&self, program: &Path) -> Option<String> {
+        let answer = std::process::Command::new(program).args(self.release).output().ok()?;
+        let text = [answer.stdout, answer.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        // socat names its authors first.
+        let first = lines.next()?;
+        Some(
+            lines
+                .find(|line| line.contains("version"))
+                .filter(|_| !first.contains("ersion"))
+                .unwrap_or(first)
+                .into(),
+        )
+    }
+}
