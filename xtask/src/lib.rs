@@ -130,7 +130,7 @@ async fn run(command: Command, interrupt: &Interrupt) -> Result<ExitCode, Box<dy
         Command::Sizes => sizes::sizes(&tree)?,
         Command::Bench { kind, quick, install, arguments } => {
             let consent = install.consent();
-            Box::pin(bench::bench(&tree, kind, quick, &arguments, consent, &story, &interrupt)).await?;
+            Box::pin(bench::bench(&tree, kind, quick, &arguments, consent, &story, interrupt)).await?;
         }
         Command::Dist | Command::Conformance => {
             let _ = writeln!(std::io::stderr(), "error: not yet");
