@@ -1,7 +1,6 @@
 //! Forwarders with faults as types, each in front of a backend of ours.
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test that cannot go on fails")]
-
 #![allow(dead_code, reason = "each test file uses some")]
 
 use std::io::{Read, Write};
