@@ -87,7 +87,7 @@ pub fn receive_exact<const N: usize>(
     Ok(std::array::from_fn(|index| begun[index]))
 }
 
-/// Has a socket return every now and then, so that [`patient`] sees `stop`.
+/// Has a socket return every now and then, so that `stop` is asked while it waits.
 ///
 /// # Errors
 ///
