@@ -3,7 +3,7 @@
 //! - [`build`]: the sidecars, then the launcher with them inside.
 //! - [`demo`]: a bottle that ran, proved its isolation and was removed.
 //! - [`tests`]: every test of the project.
-//! - [`bench`]: today's forwarders beside their peers.
+//! - [`mod@bench`]: today's forwarders beside their peers.
 //! - [`sizes`]: whether the sidecars are static and small enough.
 //! - [`prerequisites`], [`engine`]: what these need is installed, started and ended again, or named.
 
