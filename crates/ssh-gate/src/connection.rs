@@ -1,6 +1,7 @@
 //! One connection: from its accept to the line that tells its story.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,25 +72,29 @@ impl Gate {
     async fn carry(&self, row: &Row, downstream: TcpStream, copying: &Copying) -> Ended {
         tune(&downstream);
         // Boxed: an established connection should not go on holding the room that connecting took.
-        let mut connecting = Box::pin(row.dialer.connect(&row.upstream, &self.own, self.limits.connect));
-        let connected = tokio::select! {
-            biased;
-            connected = &mut connecting => connected,
-            () = copy::failed(&downstream) => {
-                // What it sent before it reset is still the upstream's, if that takes it now.
-                match tokio::time::timeout(LAST_CALL, connecting).await {
-                    Ok(connected) => connected,
-                    Err(_) => return Ended::fault(Side::Downstream, &copy::taken(&downstream)),
-                }
-            }
-            () = self.cut.cancelled() => return Ended::by_gate(End::Drain),
-        };
-        let upstream = match connected {
+        let upstream = match Box::pin(self.connect(row, &downstream)).await {
             Ok(upstream) => upstream,
-            Err(error) => return Ended::unconnected(&error),
+            Err(ended) => return ended,
         };
         tune(&upstream);
         copy::copy(&downstream, &upstream, &self.limits, copying, &self.cut).await
+    }
+
+    async fn connect(&self, row: &Row, downstream: &TcpStream) -> Result<TcpStream, Ended> {
+        let mut connecting = pin!(row.dialer.connect(&row.upstream, &self.own, self.limits.connect));
+        let connected = tokio::select! {
+            biased;
+            connected = &mut connecting => connected,
+            () = copy::failed(downstream) => {
+                // What it sent before it reset is still the upstream's, if that takes it now.
+                match tokio::time::timeout(LAST_CALL, connecting).await {
+                    Ok(connected) => connected,
+                    Err(_) => return Err(Ended::fault(Side::Downstream, &copy::taken(downstream))),
+                }
+            }
+            () = self.cut.cancelled() => return Err(Ended::by_gate(End::Drain)),
+        };
+        connected.map_err(|error| Ended::unconnected(&error))
     }
 }
 
