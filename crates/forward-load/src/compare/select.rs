@@ -37,7 +37,12 @@ pub fn selected<'a>(args: &CompareArgs, all: &'a [Peer]) -> Result<Vec<Found<'a>
     let narrowed = named.iter().any(|(_, path)| path.is_none());
     let is_named = |peer: &&Peer| !narrowed || named.iter().any(|(name, _)| *name == peer.name);
     let given = |peer: &Peer| named.iter().rev().find_map(|(name, path)| path.filter(|_| *name == peer.name));
-    Ok(all.iter().filter(is_named).map(|peer| (peer, peer.find(given(peer), &near))).collect())
+    // A peer is started in a folder of its own, where a relative path leads elsewhere.
+    let find = |peer: &Peer| {
+        let found = peer.find(given(peer), &near);
+        found.map(|path| std::path::absolute(&path).unwrap_or(path))
+    };
+    Ok(all.iter().filter(is_named).map(|peer| (peer, find(peer))).collect())
 }
 
 /// Where our own forwarders may be, besides `PATH`: beside us, and where a checkout builds them.
@@ -115,4 +120,29 @@ pub fn run(
     } else {
         Ended::Failed
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Kind;
+    use crate::compare::tcp_peers::PEERS;
+
+    #[test]
+    fn a_relative_path_leads_to_the_same_program_from_every_folder() {
+        // A folder is the tests' own: the package's, where its manifest lies.
+        let args = CompareArgs {
+            what: Kind::Tcp,
+            peer: vec!["socat".into(), "socat=Cargo.toml".into()],
+            rounds: 1,
+            quick: false,
+            duration: None,
+            scenario: Vec::new(),
+            report: None,
+            list: false,
+        };
+        let found = selected(&args, &PEERS).unwrap();
+        let program = found[0].1.clone().unwrap();
+        assert!(program.is_absolute() && program.ends_with("Cargo.toml"), "{}", program.display());
+    }
 }
