@@ -8,7 +8,7 @@
 //! |---|---|
 //! | a request's way through | [`exchange`] |
 //! | what is refused, and with which word | [`verdict`], [`refusal`] |
-//! | why a request cannot leave its route | [`target`], [`authority`], [`route`] |
+//! | why a request cannot leave its route | [`target`], [`allow`], [`authority`], [`route`] |
 //! | which fields pass | [`fields`], [`inject`], [`location`], [`framing`] |
 //! | connections to upstreams | [`dial`], [`upstream`], [`link`], [`pool`] |
 //! | connections from downstream | [`server`], [`downstream`], [`stall`], [`upload`], [`download`] |
@@ -16,11 +16,12 @@
 //! | the process | [`args`], [`run`] |
 //!
 //! Not yet: redaction of tokens that an upstream echoes (a redacting route already asks for
-//! plain, whole content, which redaction will need), `allow` patterns, upgrades, an upstream
+//! plain, whole content, which redaction will need), upgrades, an upstream
 //! proxy, metrics.
 
 #![forbid(unsafe_code)]
 
+pub mod allow;
 pub mod args;
 pub mod authority;
 pub mod dial;

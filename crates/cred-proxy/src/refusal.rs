@@ -10,6 +10,8 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 pub enum Reason {
     /// No route has this path.
     NoRoute,
+    /// The route's rules do not take this method and path.
+    NotAllowed,
     /// The target could be read in two ways.
     BadTarget,
     /// The message's framing is ambiguous or broken.
@@ -107,6 +109,9 @@ impl Reason {
         const REQUEST: &str = "http_request_error";
         match self {
             Self::NoRoute => ("no_route", S::NOT_FOUND, "no route has this path", DENIED),
+            Self::NotAllowed => {
+                ("not_allowed", S::FORBIDDEN, "the route does not allow this method and path", DENIED)
+            }
             Self::BadTarget => ("bad_target", S::BAD_REQUEST, "the request target is ambiguous", REQUEST),
             Self::BadRequest => {
                 ("bad_request", S::BAD_REQUEST, "the request's framing is ambiguous", REQUEST)

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use http::{HeaderName, HeaderValue};
 use sidecar::{
     exit::Failure,
-    routes::{RouteTable, TokenName},
+    routes::{RouteTable, Rule, TokenName},
     token::Tokens,
     upstream::Upstream,
 };
@@ -23,6 +23,8 @@ pub struct Route {
     pub base: String,
     /// The Host field at the upstream.
     pub authority: HeaderValue,
+    /// The requests it takes, all for `None`.
+    pub allow: Option<Vec<Rule>>,
     /// Whether the upstream may be at a private address.
     pub allow_private: bool,
     /// Whether echoed tokens are redacted (not yet: until then, only what redaction needs is asked for).
@@ -87,6 +89,7 @@ impl Routes {
                 upstream: route.upstream.upstream.clone(),
                 base: route.upstream.base.clone(),
                 authority,
+                allow: route.allow.clone(),
                 allow_private: route.allow_private_upstream,
                 redact: route.redact,
                 cookies: route.cookies,

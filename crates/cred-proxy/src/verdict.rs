@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use http::{Version, request::Parts, uri::PathAndQuery};
 
 use crate::{
+    allow,
     authority::OwnNames,
     framing,
     refusal::{Reason, method_is_proxied},
@@ -73,11 +74,18 @@ impl Policy {
                 None => route.path.clone(),
             }),
             Match::Route(route) => match path.under(&route.path, &route.base) {
+                Ok(_) if !is_allowed(route, head, path) => Verdict::Refuse(Reason::NotAllowed),
                 Ok(target) => Verdict::Forward(route.clone(), target),
                 Err(reason) => Verdict::Refuse(reason),
             },
         }
     }
+}
+
+fn is_allowed(route: &Route, head: &Parts, path: &CheckedPath<'_>) -> bool {
+    let Some(rules) = &route.allow else { return true };
+    let rest = path.as_str().strip_prefix(&route.path);
+    rest.is_some_and(|rest| allow::permits(rules, &head.method, rest))
 }
 
 /// The one path that is the proxy's own; a route cannot stand there.

@@ -130,9 +130,9 @@ pub struct Route {
     /// A CA to trust for this manifest's upstreams, PEM, on this machine.
     #[serde(default)]
     pub ca_file: Option<String>,
-    /// Not yet.
-    #[serde(default, deserialize_with = "parts::allow_not_yet")]
-    pub allow: (),
+    /// The requests it takes, all for `None`.
+    #[serde(default, deserialize_with = "sidecar::routes::rules")]
+    pub allow: Option<Vec<sidecar::routes::Rule>>,
     /// Not yet.
     #[serde(default, deserialize_with = "parts::provides_not_yet")]
     pub provides: (),

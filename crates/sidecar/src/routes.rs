@@ -1,5 +1,6 @@
 //! The route table: which path prefix leads to which upstream, with which credential.
 
+mod allow;
 mod auth;
 mod parts;
 
@@ -9,6 +10,7 @@ use std::fmt;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use allow::{Method, Pattern, Rule};
 pub use auth::{Auth, FieldFormat};
 pub use parts::{PartError, RoutePath, TokenName, UpstreamUrl};
 
@@ -21,6 +23,7 @@ pub use parts::{PartError, RoutePath, TokenName, UpstreamUrl};
 ///     "upstream": "https://api.anthropic.com",
 ///     "auth": { "scheme": "bearer" },
 ///     "token_env": "CRED_PROXY_TOKEN_0",
+///     "allow": [ { "methods": ["POST"], "path": "/v1/messages" }, { "methods": ["GET"], "path": "/v1/models/**" } ],
 ///     "allow_private_upstream": false,
 ///     "redact": true,
 ///     "cookies": false
@@ -45,9 +48,9 @@ pub struct Route {
     pub auth: Auth,
     /// The name of its token.
     pub token_env: TokenName,
-    /// The requests it takes, all for `None`. Not yet: a table that asks for it is refused.
-    #[serde(default, deserialize_with = "not_yet", skip_serializing_if = "Option::is_none")]
-    pub allow: Option<NotYet>,
+    /// The requests it takes: those of any rule, all for `None`.
+    #[serde(default, deserialize_with = "rules", skip_serializing_if = "Option::is_none")]
+    pub allow: Option<Vec<Rule>>,
     /// Whether the upstream may be at a private address.
     #[serde(default)]
     pub allow_private_upstream: bool,
@@ -59,16 +62,17 @@ pub struct Route {
     pub cookies: bool,
 }
 
-/// Stands for what a later version brings; has no value.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub enum NotYet {}
-
 fn yes() -> bool {
     true
 }
 
-fn not_yet<'de, D: Deserializer<'de>>(_: D) -> Result<Option<NotYet>, D::Error> {
-    Err(de::Error::custom("`allow` is not yet supported: this version would let every request pass"))
+/// Reads the rules of a route whose table has some. A `null` is no list: it must not mean that
+/// everything passes.
+///
+/// # Errors
+/// The deserializer's, for what is no list of rules.
+pub fn rules<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Rule>>, D::Error> {
+    Vec::deserialize(deserializer).map(Some)
 }
 
 /// What makes routes no table.
@@ -210,7 +214,14 @@ mod tests {
             (("auth", "{\"scheme\":\"header\",\"name\":\"x-key\",\"format\":\"x\"}"), "{token}"),
             (("auth", "{\"scheme\":\"header\",\"name\":\"host\"}"), "a field name"),
             (("token_env", "\"A B\""), "a variable name"),
-            (("allow", "[]"), "not yet supported"),
+            (("allow", "null"), "expected a sequence"),
+            (("allow", "[{\"methods\":[\"GET\"]}]"), "missing field `path`"),
+            (("allow", "[{\"path\":\"/\"}]"), "missing field `methods`"),
+            (("allow", "[{\"methods\":[],\"path\":\"/\"}]"), "at least one method"),
+            (("allow", "[{\"methods\":[\"get\"],\"path\":\"/\"}]"), "unknown variant `get`"),
+            (("allow", "[{\"methods\":[\"TRACE\"],\"path\":\"/\"}]"), "unknown variant `TRACE`"),
+            (("allow", "[{\"methods\":[\"GET\"],\"path\":\"/a/**/b\"}]"), "a path of plain segments"),
+            (("allow", "[{\"methods\":[\"GET\"],\"path\":\"/\",\"x\":1}]"), "unknown field `x`"),
             (("surprise", "1"), "unknown field `surprise`"),
         ] {
             let said = parse(&route(&[change])).unwrap_err();

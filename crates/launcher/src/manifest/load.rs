@@ -128,9 +128,9 @@ mod tests {
             (r#""env": {"A B": "x"}"#.to_owned(), "expected a variable name"),
             (r#""limits": {"memory": "4 parsecs"}"#.to_owned(), "expected a size such as 4GiB"),
             (
-                r#""cred_proxy": {"routes": [{"path":"/a/","upstream":"https://a","auth":{"scheme":"bearer"},"token":{"env":"T"},"allow":[]}]}"#
+                r#""cred_proxy": {"routes": [{"path":"/a/","upstream":"https://a","auth":{"scheme":"bearer"},"token":{"env":"T"},"allow":[{"methods":["GET"],"path":"v1"}]}]}"#
                     .to_owned(),
-                "not yet: `allow`",
+                "a path of plain segments",
             ),
         ] {
             let error = parse("claude-bottle.json", &bottle(&inside)).unwrap_err().to_string();

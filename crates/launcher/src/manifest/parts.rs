@@ -285,10 +285,6 @@ fn not_yet<'de, D: Deserializer<'de>>(deserializer: D, what: &str) -> Result<(),
     Err(D::Error::custom(format!("not yet: {what} comes with a later version")))
 }
 
-pub(super) fn allow_not_yet<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
-    not_yet(deserializer, "`allow` on a route")
-}
-
 pub(super) fn provides_not_yet<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
     not_yet(deserializer, "`provides` on a route")
 }

@@ -191,7 +191,7 @@ fn sidecars(
             upstream: route.upstream.clone(),
             auth: route.auth.clone(),
             token_env: token_name(n),
-            allow: None,
+            allow: route.allow.clone(),
             allow_private_upstream: route.allow_private_upstream,
             redact: route.redact,
             cookies: route.cookies,
@@ -347,7 +347,7 @@ fn warnings(bottle: &Bottle, host: &Host) -> Vec<String> {
             ));
         }
     }
-    for route in &bottle.cred_proxy.routes {
+    for route in bottle.cred_proxy.routes.iter().filter(|route| route.allow.is_none()) {
         warnings.push(format!(
             "route {} has no `allow`: every method and path passes, and an API may mint credentials",
             route.path

@@ -49,6 +49,13 @@ impl Display for Plan {
                             "             http://{}:{port}{} -> {}",
                             sidecar.role, route.path, route.upstream
                         )?;
+                        for rule in route.allow.iter().flatten() {
+                            let methods: Vec<_> = rule.methods.iter().map(|method| method.as_str()).collect();
+                            writeln!(f, "               only {} {}", methods.join(" "), rule.path)?;
+                        }
+                        if route.allow.as_ref().is_some_and(Vec::is_empty) {
+                            writeln!(f, "               no request at all")?;
+                        }
                     }
                 }
             }

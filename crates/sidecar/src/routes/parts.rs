@@ -48,7 +48,7 @@ impl TokenName {
 
 /// Segments between slashes: none empty, none of dots, and only what RFC 3986 lets stand in a path
 /// unescaped, without `;`, which some servers cut at.
-fn plain_segments(path: &str) -> bool {
+pub(super) fn plain_segments(path: &str) -> bool {
     path.split('/').all(|segment| {
         !matches!(segment, "" | "." | "..")
             && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@".contains(&b))

@@ -124,6 +124,20 @@ fn what_a_careful_reader_should_know_is_said() {
 }
 
 #[test]
+fn the_rules_of_a_route_stand_in_the_plan_and_still_its_warning() {
+    let allow =
+        r#""token": { "env": "API_TOKEN" }, "allow": [ { "methods": ["GET", "HEAD"], "path": "/user/**" } ]"#;
+    let manifest = MANIFEST.replace(r#""token": { "env": "API_TOKEN" }"#, allow);
+    let settings = Settings::read(|_| None).unwrap();
+    let request = Request { agent: "reviewer".into(), command: None, settings };
+    let plan = plan(&parse("m", &manifest).unwrap(), &request, &host()).unwrap();
+    let rules = serde_json::json!([{"methods": ["GET", "HEAD"], "path": "/user/**"}]);
+    assert_eq!(serde_json::to_value(&plan).unwrap()["sidecars"][1]["routes"][0]["allow"], rules);
+    assert!(plan.to_string().contains("only GET HEAD /user/**"), "{plan}");
+    assert!(!plan.warnings.join("\n").contains("has no `allow`"));
+}
+
+#[test]
 fn what_cannot_be_planned_says_why() {
     assert!(matches!(make("nobody", |_, _| {}), Err(PlanError::NoAgent { .. })));
     let root = make("reviewer", |_, host| {
