@@ -1,6 +1,7 @@
 //! Release binaries: the sidecars first, static, then the launcher with them inside.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use tokio::process::Command;
 
@@ -83,7 +84,20 @@ pub async fn sidecars(tree: &Tree, interrupt: &Interrupt) -> Result<(), ProcessE
 pub async fn launcher(tree: &Tree, interrupt: &Interrupt) -> Result<(), ProcessError> {
     let mut cargo = tree.cargo(&["build"]);
     cargo.args(["--release", "--package", "claude-bottle"]).env("CLAUDE_BOTTLE_SIDECARS", &tree.target);
+    if let Some(revision) = revision(tree).await {
+        cargo.env("CLAUDE_BOTTLE_REVISION", revision);
+    }
     interrupt.run(&mut cargo).await
+}
+
+/// The commit of the checkout, for the images' labels, with `-dirty` when files differ from it; `None`
+/// where there is no git or no repository.
+async fn revision(tree: &Tree) -> Option<String> {
+    let mut git = Command::new("git");
+    git.args(["describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]).current_dir(&tree.root);
+    let answer = git.stdin(Stdio::null()).stderr(Stdio::null()).output().await.ok()?;
+    let revision = String::from_utf8(answer.stdout).ok()?;
+    (answer.status.success() && !revision.trim().is_empty()).then(|| revision.trim().to_owned())
 }
 
 /// Builds everything that the demo and the tests run: besides the above the scene's API.

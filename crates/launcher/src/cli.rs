@@ -8,9 +8,8 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::bottles;
 use crate::console::{print, say, told};
-use crate::engine::Engine as _;
 use crate::failure::Failure;
-use crate::images::{SIDECARS, Sidecar, ensure_loaded};
+use crate::images::commands::{self, ImagesCommand};
 use crate::options::{Global, StartArgs};
 use crate::start;
 
@@ -75,22 +74,6 @@ enum Command {
     Completions(Rest),
 }
 
-#[derive(Debug, Subcommand)]
-enum ImagesCommand {
-    /// Load them into the engine
-    Load,
-    /// What there is (not yet)
-    List(Rest),
-    /// Write an archive for `docker load` (not yet)
-    Save(Rest),
-    /// Their digests (not yet)
-    Digest(Rest),
-    /// Compare the engine's with the carried ones (not yet)
-    Verify(Rest),
-    /// Build the agent's image from its Dockerfile (not yet)
-    Build(Rest),
-}
-
 /// Arguments of a command that is not there yet.
 #[derive(Debug, Args)]
 struct Rest {
@@ -145,14 +128,7 @@ async fn answer(cli: Cli) -> Result<u8, Failure> {
             print(global, text, &cleaned)?;
             Ok(told(&swept))
         }
-        Command::Images { command: ImagesCommand::Load } => load(global).await,
-        Command::Images { command } => Err(Failure::not_yet(match command {
-            ImagesCommand::List(_) => "`images list`",
-            ImagesCommand::Save(_) => "`images save`",
-            ImagesCommand::Digest(_) => "`images digest`",
-            ImagesCommand::Verify(_) => "`images verify`",
-            ImagesCommand::Build(_) | ImagesCommand::Load => "`images build`",
-        })),
+        Command::Images { command } => commands::run(global, command).await,
         Command::Attach(_) => Err(Failure::not_yet("`attach`")),
         Command::Exec(_) => Err(Failure::not_yet("`exec`")),
         Command::Logs(_) => Err(Failure::not_yet("`logs`")),
@@ -164,16 +140,4 @@ async fn answer(cli: Cli) -> Result<u8, Failure> {
         Command::Schema(_) => Err(Failure::not_yet("`schema`")),
         Command::Completions(_) => Err(Failure::not_yet("`completions`")),
     }
-}
-
-async fn load(global: &Global) -> Result<u8, Failure> {
-    let engine = global.engine()?;
-    let arch = engine.info().await?.arch;
-    let mut loaded = std::collections::BTreeMap::new();
-    for name in SIDECARS {
-        let built = Sidecar::find(name, &arch)?.image().build();
-        loaded.insert(built.tag.clone(), ensure_loaded(&engine, &built).await?);
-    }
-    let text = || loaded.iter().map(|(tag, id)| format!("{tag} {id}\n")).collect();
-    print(global, text, &loaded)
 }

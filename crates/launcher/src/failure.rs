@@ -22,6 +22,8 @@ pub struct Failure {
 pub enum Kind {
     /// 1: the user said no.
     Declined,
+    /// 1: an answer could not be written.
+    Answer,
     /// 2: a command line that makes no sense, or asks for what does not exist yet.
     Usage,
     /// 66: a secret or key could not be read, or a token variable is unset.
@@ -44,7 +46,7 @@ impl Kind {
     /// The exit code.
     pub fn code(self) -> u8 {
         match self {
-            Self::Declined => 1,
+            Self::Declined | Self::Answer => 1,
             Self::Usage => 2,
             Self::Secret => 66,
             Self::Engine => 69,

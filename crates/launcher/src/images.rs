@@ -3,10 +3,13 @@
 //!
 //! [`ImageSpec::build`] makes an archive that is a docker-archive and an OCI layout at once, which
 //! Docker 20.10, newer Dockers with either image store, and podman all load. [`Sidecar`] finds the
-//! binaries that go into the launcher's own images.
+//! binaries that go into the launcher's own images. [`commands`] is `claude-bottle images`.
 
+mod archive;
+pub mod commands;
 mod elf;
 mod layer;
+mod save;
 mod sidecars;
 mod spec;
 

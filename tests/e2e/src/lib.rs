@@ -3,7 +3,7 @@
 //! - [`mod@environment`]: what `cargo xtask test` built and hands to the tests.
 //! - [`bottle`]: the launcher as a user runs it, and the leak assertion.
 //! - [`images`]: the images of the scene, made without a registry.
-//! - [`lone`]: a bottle with nobody behind its sidecars.
+//! - [`lone`]: a bottle with nobody behind its sidecars; a sidecar with no bottle.
 //! - [`raw`]: what the engine shows to anyone who asks it.
 //! - [`scene`]: the hosts on a network of their own, and a manifest for a bottle that may use them.
 //! - [`stage`]: a scene with bottles on it, for a test to begin and end with.

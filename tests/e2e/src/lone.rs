@@ -1,7 +1,10 @@
 //! A bottle with nobody behind its sidecars: for what the launcher does, whoever would answer them.
 //!
 //! It has a gate and a proxy, a key and a token, and networks of its own, so its launch takes every
-//! step that there is; but its upstreams are names that nobody has, which nothing looks up.
+//! step that there is; but its upstreams are names that nobody has, which nothing looks up. [`LoneSidecar`] is
+//! the other half: a sidecar with no bottle.
+
+mod sidecar;
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -11,6 +14,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+pub use self::sidecar::LoneSidecar;
 use crate::Environment;
 use crate::bottle::{Launcher, names};
 

@@ -110,7 +110,10 @@ impl Sidecar {
             ("org.opencontainers.image.licenses", env!("CARGO_PKG_LICENSE")),
         ];
         labels.extend(
-            option_env!("CLAUDE_BOTTLE_REVISION").map(|at| ("org.opencontainers.image.revision", at)),
+            // Set by `cargo xtask build`.
+            option_env!("CLAUDE_BOTTLE_REVISION")
+                .filter(|at| !at.is_empty())
+                .map(|at| ("org.opencontainers.image.revision", at)),
         );
         ImageSpec {
             name: format!("localhost/claude-bottle/{}", self.name),

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::layer::Archive;
-use super::{BuiltImage, Layer, sha256};
+use super::archive::{Blob, MANIFEST, Pieces, archive};
+use super::{BuiltImage, Layer};
 
 /// An image, described.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,29 +51,32 @@ pub struct Healthcheck {
 impl ImageSpec {
     /// Builds the archive. Equal descriptions give equal bytes and ids.
     pub fn build(&self) -> BuiltImage {
+        let pieces = self.pieces();
+        BuiltImage {
+            config_digest: pieces.config.reference(),
+            manifest_digest: pieces.manifest.reference(),
+            tag: pieces.tag.clone(),
+            archive: archive(&[pieces]),
+        }
+    }
+
+    /// Builds one archive of several images. Each has in it the digests that it has alone.
+    pub fn build_together(images: &[ImageSpec]) -> Bytes {
+        archive(&images.iter().map(ImageSpec::pieces).collect::<Vec<_>>())
+    }
+
+    fn pieces(&self) -> Pieces {
         let layers: Vec<Blob> = self.layers.iter().map(|Layer(tar)| Blob::new(tar.to_vec())).collect();
         let config = Blob::json(&self.configuration(&layers));
         let manifest = Blob::json(&manifest(&config, &layers));
-        let version = &config.digest[..12];
-        let tag = format!("{}:{version}", self.name);
-
-        let mut archive = Archive::default();
-        archive.folder("blobs/");
-        archive.folder("blobs/sha256/");
-        let mut blobs: Vec<&Blob> = layers.iter().chain([&config, &manifest]).collect();
-        blobs.sort_by(|a, b| a.digest.cmp(&b.digest));
-        blobs.dedup_by(|a, b| a.digest == b.digest);
-        for blob in blobs {
-            archive.file(&blob.path(), 0o444, &blob.bytes);
-        }
-        archive.file("index.json", 0o444, &bytes(&self.index(&manifest, &tag, version)));
-        archive.file("manifest.json", 0o444, &bytes(&docker_manifest(&config, &layers, &tag)));
-        archive.file("oci-layout", 0o444, &bytes(&json!({ "imageLayoutVersion": "1.0.0" })));
-        BuiltImage {
-            archive: archive.finish(),
-            config_digest: config.reference(),
-            manifest_digest: manifest.reference(),
-            tag,
+        let version = config.digest[..12].to_owned();
+        Pieces {
+            tag: format!("{}:{version}", self.name),
+            version,
+            platform: self.platform().to_owned(),
+            config,
+            manifest,
+            layers,
         }
     }
 
@@ -116,18 +120,6 @@ impl ImageSpec {
         })
     }
 
-    fn index(&self, manifest: &Blob, tag: &str, version: &str) -> Value {
-        json!({
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.index.v1+json",
-            "manifests": [ {
-                "mediaType": MANIFEST, "digest": manifest.reference(), "size": manifest.bytes.len(),
-                "annotations": { "io.containerd.image.name": tag, "org.opencontainers.image.ref.name": version },
-                "platform": { "architecture": self.platform(), "os": "linux" },
-            } ],
-        })
-    }
-
     /// The architecture in Go's words.
     fn platform(&self) -> &str {
         match self.arch.as_str() {
@@ -149,51 +141,15 @@ fn manifest(config: &Blob, layers: &[Blob]) -> Value {
     })
 }
 
-/// The docker-archive's manifest, for engines before 25.
-fn docker_manifest(config: &Blob, layers: &[Blob], tag: &str) -> Value {
-    let layers: Vec<String> = layers.iter().map(Blob::path).collect();
-    json!([ { "Config": config.path(), "RepoTags": [tag], "Layers": layers } ])
-}
-
-/// A piece of the archive that is named by its digest.
-struct Blob {
-    digest: String,
-    bytes: Vec<u8>,
-}
-
-impl Blob {
-    fn new(bytes: Vec<u8>) -> Blob {
-        Blob { digest: sha256(&bytes), bytes }
-    }
-
-    fn json(value: &Value) -> Blob {
-        Blob::new(bytes(value))
-    }
-
-    fn reference(&self) -> String {
-        format!("sha256:{}", self.digest)
-    }
-
-    fn path(&self) -> String {
-        format!("blobs/sha256/{}", self.digest)
-    }
-}
-
-/// serde_json keeps the keys of its maps sorted (unless somebody turns on `preserve_order`: the
-/// pinned id below would tell), so equal values are equal bytes.
-fn bytes(value: &Value) -> Vec<u8> {
-    value.to_string().into_bytes()
-}
-
 /// A fixed time, since the time of building must not change the id.
 const EPOCH: &str = "1970-01-01T00:00:00Z";
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 #[cfg(test)]
 mod tests {
     use std::io::Read;
 
     use super::*;
+    use crate::images::sha256;
 
     fn small(contents: &[u8]) -> ImageSpec {
         ImageSpec {
@@ -228,16 +184,7 @@ mod tests {
     #[test]
     fn the_archive_is_a_docker_archive_and_an_oci_layout_whose_digests_agree() {
         let built = small(b"x").build();
-        let mut files = BTreeMap::new();
-        for entry in tar::Archive::new(built.archive.as_ref()).entries().unwrap() {
-            let mut entry = entry.unwrap();
-            let header = entry.header();
-            assert_eq!((header.mtime().unwrap(), header.uid().unwrap(), header.gid().unwrap()), (0, 0, 0));
-            let path = entry.path().unwrap().display().to_string();
-            let mut bytes = Vec::new();
-            entry.read_to_end(&mut bytes).unwrap();
-            files.insert(path, bytes);
-        }
+        let files = files(&built.archive);
         let json = |path: &str| serde_json::from_slice::<Value>(&files[path]).unwrap();
         for (path, bytes) in &files {
             if let Some(digest) = path.strip_prefix("blobs/sha256/").filter(|digest| !digest.is_empty()) {
@@ -258,5 +205,40 @@ mod tests {
         let manifest = json(&built.manifest_digest.replace("sha256:", "blobs/sha256/"));
         assert_eq!(manifest["config"]["digest"], built.config_digest);
         assert_eq!(json("oci-layout")["imageLayoutVersion"], "1.0.0");
+    }
+
+    #[test]
+    fn an_archive_of_several_images_holds_each_under_the_digests_that_it_has_alone() {
+        let other = ImageSpec { name: "localhost/claude-bottle/other".into(), ..small(b"x") };
+        let specs = [small(b"x"), small(b"y"), other];
+        let files = files(&ImageSpec::build_together(&specs));
+        let json = |path: &str| serde_json::from_slice::<Value>(&files[path]).unwrap();
+        let (docker, index) = (json("manifest.json"), json("index.json"));
+        assert_eq!(docker.as_array().unwrap().len(), 3);
+        for (n, spec) in specs.iter().enumerate() {
+            let alone = spec.build();
+            assert_eq!(docker[n]["RepoTags"], json!([alone.tag]));
+            assert_eq!(docker[n]["Config"], alone.config_digest.replace("sha256:", "blobs/sha256/"));
+            let entry = &index["manifests"][n];
+            assert_eq!(entry["digest"], alone.manifest_digest);
+            assert_eq!(entry["annotations"]["io.containerd.image.name"], alone.tag);
+        }
+        // Names apart, the third is the first: what they have in common stands there once.
+        assert_eq!(files.keys().filter(|path| path.starts_with("blobs/sha256/")).count(), 1 + 2 * 3);
+    }
+
+    /// The paths and contents of an archive, in which nothing but these may differ.
+    fn files(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        for entry in tar::Archive::new(archive).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let header = entry.header();
+            assert_eq!((header.mtime().unwrap(), header.uid().unwrap(), header.gid().unwrap()), (0, 0, 0));
+            let path = entry.path().unwrap().display().to_string();
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).unwrap();
+            assert!(files.insert(path, bytes).is_none(), "a path stands there twice");
+        }
+        files
     }
 }

@@ -1,0 +1,320 @@
+//! `claude-bottle images`: what the launcher carries, for the engine, for a file, and to be pinned.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::save::{self, Destination};
+use super::{BuiltImage, ImageSpec, SIDECARS, Sidecar, Source, ensure_loaded};
+use crate::console::{print, say};
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::options::Global;
+
+/// What to do with the images.
+#[derive(Debug, Subcommand)]
+pub enum ImagesCommand {
+    /// What there is, and whether the engine has it
+    List(Which),
+    /// Load them into the engine
+    Load(Names),
+    /// Write an archive for `docker load`
+    ///
+    /// `save ssh-gate -o ssh-gate.tar` writes one image, `save images.tar` all of them. A word that
+    /// is no image's name is the file, if it has a dot or a slash in it; -o takes any. `-` is
+    /// stdout, and so is no file at all where stdout is no terminal: `save ssh-gate | docker load`.
+    /// No engine is asked; the digests of what was written are told, unless it went to stdout.
+    Save(SaveArgs),
+    /// Their digests, to pin them by; no engine is asked
+    ///
+    /// An engine's id of an image is the digest of its configuration, with the containerd image
+    /// store that of its manifest. Equal binaries have equal digests wherever they are built.
+    Digest(Which),
+    /// Compare the engine's images with the carried ones: exit 0 when all are equal, else 1
+    Verify(Names),
+    /// Build the agent's image from its Dockerfile (not yet)
+    Build(Rest),
+}
+
+/// Some of the images.
+#[derive(Debug, Clone, Args)]
+pub struct Names {
+    /// Only these [default: all]
+    #[arg(value_name = "NAME", value_parser = SIDECARS)]
+    names: Vec<String>,
+}
+
+/// Some of the images, for an architecture.
+#[derive(Debug, Clone, Args)]
+pub struct Which {
+    #[command(flatten)]
+    names: Names,
+    /// For this architecture [default: this machine's]
+    #[arg(long, value_name = "ARCH", value_parser = arch)]
+    arch: Option<String>,
+}
+
+/// Arguments of `images save`.
+#[derive(Debug, Clone, Args)]
+pub struct SaveArgs {
+    /// Only these images [default: all]; at most one word that is none of them: the file
+    #[arg(value_name = "NAME|FILE")]
+    words: Vec<String>,
+    /// The file to write, - for stdout
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// For this architecture [default: this machine's]
+    #[arg(long, value_name = "ARCH", value_parser = arch)]
+    arch: Option<String>,
+}
+
+/// Arguments of a command that is not there yet.
+#[derive(Debug, Clone, Args)]
+pub struct Rest {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _rest: Vec<OsString>,
+}
+
+/// Carries out one of them.
+///
+/// # Errors
+///
+/// [`Failure`], with its exit code, when an image cannot be made, written or loaded.
+pub async fn run(global: &Global, command: ImagesCommand) -> Result<u8, Failure> {
+    match command {
+        ImagesCommand::List(which) => list(global, &which).await,
+        ImagesCommand::Load(names) => load(global, &names).await,
+        ImagesCommand::Save(args) => save(global, args),
+        ImagesCommand::Digest(which) => {
+            let images = carried(&which.names, which.arch.as_deref())?;
+            print(global, || table(&["NAME", "CONFIG", "MANIFEST"], &images, Carried::digests), &images)
+        }
+        ImagesCommand::Verify(names) => verify(global, &names).await,
+        ImagesCommand::Build(_) => Err(Failure::not_yet("`images build`")),
+    }
+}
+
+/// An image that the launcher carries.
+#[derive(Debug, Clone, Serialize)]
+struct Carried {
+    name: &'static str,
+    arch: String,
+    /// The name that it is loaded under.
+    image: String,
+    config: String,
+    manifest: String,
+    /// Of the binary, which is all that is in it, bytes.
+    size: usize,
+    /// `embedded`, or the file that the binary is read from.
+    source: String,
+    #[serde(skip)]
+    spec: ImageSpec,
+    #[serde(skip)]
+    built: BuiltImage,
+}
+
+impl Carried {
+    fn find(name: &str, arch: &str) -> Result<Carried, Failure> {
+        let sidecar = Sidecar::find(name, arch)?;
+        let (spec, built) = (sidecar.image(), sidecar.image().build());
+        Ok(Carried {
+            name: sidecar.name,
+            arch: sidecar.arch,
+            image: built.tag.clone(),
+            config: built.config_digest.clone(),
+            manifest: built.manifest_digest.clone(),
+            size: sidecar.binary.len(),
+            source: match sidecar.source {
+                Source::Embedded => "embedded".to_owned(),
+                Source::File(path) => path.display().to_string(),
+            },
+            spec,
+            built,
+        })
+    }
+
+    fn digests(&self) -> Vec<String> {
+        vec![self.name.to_owned(), self.config.clone(), self.manifest.clone()]
+    }
+}
+
+/// A carried image, and whether the engine has it; `null` where no engine answers.
+#[derive(Serialize)]
+struct Listed<'a> {
+    #[serde(flatten)]
+    carried: &'a Carried,
+    loaded: Option<bool>,
+}
+
+async fn list(global: &Global, which: &Which) -> Result<u8, Failure> {
+    let images = carried(&which.names, which.arch.as_deref())?;
+    let engine = global.engine()?;
+    let mut listed = Vec::new();
+    for carried in &images {
+        // What is carried is carried whether or not there is an engine to have it.
+        let held = held(&engine, &carried.built).await.ok();
+        listed.push(Listed { carried, loaded: held.map(|held| matches!(held, Held::Equal(_))) });
+    }
+    let row = |one: &Listed<'_>| {
+        let loaded = match one.loaded {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "no engine",
+        };
+        let Carried { name, arch, image, size, .. } = one.carried;
+        let size = format!("{}.{:02} MB", size / 1_000_000, size % 1_000_000 / 10_000);
+        vec![(*name).to_owned(), arch.clone(), size, image.clone(), loaded.to_owned()]
+    };
+    print(global, || table(&["NAME", "ARCH", "SIZE", "IMAGE", "LOADED"], &listed, row), &listed)
+}
+
+async fn load(global: &Global, names: &Names) -> Result<u8, Failure> {
+    let engine = global.engine()?;
+    let arch = engine.info().await?.arch;
+    let mut loaded = std::collections::BTreeMap::new();
+    for carried in carried(names, Some(&arch))? {
+        loaded.insert(carried.image, ensure_loaded(&engine, &carried.built).await?);
+    }
+    let text = || loaded.iter().map(|(tag, id)| format!("{tag} {id}\n")).collect();
+    print(global, text, &loaded)
+}
+
+fn save(global: &Global, args: SaveArgs) -> Result<u8, Failure> {
+    let (names, to) = save::read(args.words, args.output)?;
+    let images = carried(&Names { names }, args.arch.as_deref())?;
+    let specs: Vec<ImageSpec> = images.iter().map(|one| one.spec.clone()).collect();
+    save::write(&to, &ImageSpec::build_together(&specs))?;
+    if to == Destination::Stdout || global.quiet {
+        return Ok(0);
+    }
+    print(global, || images.iter().map(|one| format!("{} {}\n", one.image, one.config)).collect(), &images)
+}
+
+/// What the engine has in place of a carried image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Held {
+    /// The image, by this id.
+    Equal(String),
+    /// Nothing.
+    Nothing,
+    /// Something else under its name, with this id.
+    Other(String),
+}
+
+async fn held(engine: &impl Engine, built: &BuiltImage) -> Result<Held, Failure> {
+    if let Some(image) = engine.image(&built.tag).await? {
+        return Ok(if built.is(&image.id) { Held::Equal(image.id) } else { Held::Other(image.id) });
+    }
+    // Somebody may have taken the name from it: it is still what a bottle is made of.
+    for id in [&built.config_digest, &built.manifest_digest] {
+        if let Some(image) = engine.image(id).await?.filter(|image| built.is(&image.id)) {
+            return Ok(Held::Equal(image.id));
+        }
+    }
+    Ok(Held::Nothing)
+}
+
+/// What `verify` says of an image.
+#[derive(Serialize)]
+struct Verified {
+    name: &'static str,
+    image: String,
+    /// `equal`, `missing` or `differs`.
+    verdict: &'static str,
+    expected: String,
+    found: Option<String>,
+}
+
+async fn verify(global: &Global, names: &Names) -> Result<u8, Failure> {
+    let engine = global.engine()?;
+    let arch = engine.info().await?.arch;
+    let mut verified = Vec::new();
+    for carried in carried(names, Some(&arch))? {
+        let (verdict, found) = match held(&engine, &carried.built).await? {
+            Held::Equal(id) => ("equal", Some(id)),
+            Held::Nothing => ("missing", None),
+            Held::Other(id) => ("differs", Some(id)),
+        };
+        let Carried { name, image, config: expected, .. } = carried;
+        verified.push(Verified { name, image, verdict, expected, found });
+    }
+    let row = |one: &Verified| {
+        let found = one.found.clone().unwrap_or_else(|| "-".to_owned());
+        vec![one.image.clone(), one.verdict.to_owned(), found]
+    };
+    print(global, || table(&["IMAGE", "VERDICT", "FOUND"], &verified, row), &verified)?;
+    if verified.iter().any(|one| one.verdict == "missing") && !global.quiet {
+        say("hint: what is missing is loaded by `claude-bottle images load`, or by the next start\n");
+    }
+    Ok(u8::from(verified.iter().any(|one| one.verdict != "equal")))
+}
+
+fn carried(names: &Names, arch: Option<&str>) -> Result<Vec<Carried>, Failure> {
+    let arch = arch.unwrap_or(std::env::consts::ARCH);
+    let wanted = |name: &&str| names.names.is_empty() || names.names.iter().any(|one| one == name);
+    SIDECARS.iter().copied().filter(wanted).map(|name| Carried::find(name, arch)).collect()
+}
+
+/// An architecture, in Rust's words or Go's.
+fn arch(text: &str) -> Result<String, String> {
+    match text {
+        "x86_64" | "amd64" => Ok("x86_64".to_owned()),
+        "aarch64" | "arm64" => Ok("aarch64".to_owned()),
+        _ => Err("expected x86_64 (amd64) or aarch64 (arm64)".to_owned()),
+    }
+}
+
+fn table<T>(head: &[&str], of: &[T], row: impl Fn(&T) -> Vec<String>) -> String {
+    let mut rows = vec![head.iter().map(|&cell| cell.to_owned()).collect::<Vec<_>>()];
+    rows.extend(of.iter().map(row));
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let line: String = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  ")).collect();
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::engine::Image;
+    use crate::engine::recording::Recording;
+
+    fn image(id: &str) -> Image {
+        Image { id: id.to_owned(), user: None, working_dir: None }
+    }
+
+    #[tokio::test]
+    async fn an_engine_has_the_image_or_nothing_or_something_else_under_its_name() {
+        let built = BuiltImage {
+            archive: Bytes::new(),
+            config_digest: "sha256:c".into(),
+            manifest_digest: "sha256:m".into(),
+            tag: "localhost/claude-bottle/ssh-gate:c".into(),
+        };
+        let with = |name: &str, id: &str| Recording::new().with_image(name, image(id));
+        for (engine, expected) in [
+            (with(&built.tag, "sha256:c"), Held::Equal("sha256:c".into())),
+            (with(&built.tag, "sha256:m"), Held::Equal("sha256:m".into())),
+            (with("sha256:m", "sha256:m"), Held::Equal("sha256:m".into())),
+            (with(&built.tag, "sha256:x"), Held::Other("sha256:x".into())),
+            (Recording::new(), Held::Nothing),
+        ] {
+            assert_eq!(held(&engine, &built).await.unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn an_architecture_has_two_names() {
+        assert_eq!((arch("arm64"), arch("x86_64")), (Ok("aarch64".into()), Ok("x86_64".into())));
+        assert!(arch("riscv64").is_err());
+    }
+}
