@@ -7,6 +7,7 @@
 //! - [`tcp`]: upstreams that speak bytes, each named by its behaviour or fault.
 //! - [`pki`]: a certificate authority, and server certificates, good and faulty.
 //! - [`https`]: a TLS origin that records requests, and one that answers scripted bytes.
+//! - [`cgi`]: a CGI program as an origin's answer, such as git's server.
 //! - [`raw`]: a client that writes the bytes of a request as given and reads what comes back.
 //! - [`eventually`]: waits until something holds.
 
@@ -14,6 +15,7 @@
 // Set-up that fails is a failed test: here a panic is the message.
 #![allow(clippy::unwrap_used)]
 
+pub mod cgi;
 pub mod https;
 pub mod pki;
 pub mod raw;
