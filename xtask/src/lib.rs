@@ -4,6 +4,7 @@
 //! - [`demo`]: a bottle that ran, proved its isolation and was removed.
 //! - [`tests`]: every test of the project.
 //! - [`mod@bench`]: today's forwarders beside their peers.
+//! - [`python`]: the packages that the tests use as clients.
 //! - [`sizes`]: whether the sidecars are static and small enough.
 //! - [`prerequisites`], [`engine`]: what these need is installed, started and ended again, or named.
 
@@ -15,6 +16,7 @@ pub mod demo;
 pub mod engine;
 pub mod prerequisites;
 pub mod process;
+pub mod python;
 pub mod sizes;
 pub mod story;
 pub mod tests;
@@ -53,6 +55,8 @@ enum Command {
     },
     /// Makes the images of the scene, and prints the variables that the end-to-end tests read
     Env(Install),
+    /// Makes the Python environment that cred-proxy's tests with real clients use
+    Python(Install),
     /// Checks that the built sidecars are static and below their size ceilings
     Sizes,
     /// Release archives, checksums, SBOM (not yet)
@@ -127,6 +131,7 @@ async fn run(command: Command, interrupt: &Interrupt) -> Result<ExitCode, Box<dy
             return Ok(Box::pin(tests::tests(&tree, install.consent(), &arguments, &story, interrupt)).await?);
         }
         Command::Env(install) => tests::variables(&tree, install.consent(), interrupt).await?,
+        Command::Python(install) => python::environment(&tree, install.consent(), interrupt).await?,
         Command::Sizes => sizes::sizes(&tree)?,
         Command::Bench { kind, quick, install, arguments } => {
             let consent = install.consent();

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead, IsTerminal, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::process::Stdio;
 
 use tokio::process::Command;
 
@@ -39,12 +40,17 @@ pub const ENGINE: Tool = Tool { program: "dockerd", package: "docker.io", purpos
 const BUILDING: [Tool; 1] = [Tool { program: "gcc", package: "gcc", purpose: "to build ring" }];
 
 /// What the tests run.
-const TESTING: [Tool; 4] = [
+const TESTING: [Tool; 5] = [
+    Tool { program: "curl", package: "curl", purpose: "the tests' client" },
     Tool { program: "ssh-keygen", package: "openssh-client", purpose: "the tests' keys" },
     Tool { program: "git", package: "git", purpose: "the tests' repositories" },
     Tool { program: "ip", package: "iproute2", purpose: "the tests' routes" },
     Tool { program: "nsenter", package: "util-linux", purpose: "the tests' probes" },
 ];
+
+/// Python that can make environments: Debian has that in a package of its own.
+const PYTHON: Tool =
+    Tool { program: "python3 -m venv", package: "python3-venv", purpose: "the tests' Python packages" };
 
 /// The peers that `bench tcp` compares with.
 const TCP_PEERS: [Tool; 4] = [
@@ -123,6 +129,20 @@ pub async fn for_testing(consent: Consent, interrupt: &Interrupt) -> Result<(), 
     tools(&TESTING, consent, interrupt).await
 }
 
+/// Sees to a Python that can make environments.
+///
+/// # Errors
+///
+/// It is missing still, and the error names it.
+pub async fn for_python(consent: Consent, interrupt: &Interrupt) -> Result<(), PrerequisiteError> {
+    let mut python = Command::new("python3");
+    let asked = python.args(["-c", "import ensurepip, venv"]).stdout(Stdio::null()).stderr(Stdio::null());
+    if asked.status().await.is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    install(&[PYTHON], consent, interrupt).await
+}
+
 /// Sees to the peers that are measured beside ours.
 ///
 /// Their packages would start their services, which nobody asked for: while they are installed, a
@@ -183,10 +203,14 @@ pub async fn tools(tools: &[Tool], consent: Consent, interrupt: &Interrupt) -> R
     if missing.is_empty() {
         return Ok(());
     }
+    install(&missing, consent, interrupt).await
+}
+
+async fn install(missing: &[Tool], consent: Consent, interrupt: &Interrupt) -> Result<(), PrerequisiteError> {
     let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
     let may = is_installed("apt-get") && is_root();
     if !may || consent == Consent::None || (consent == Consent::Ask && !agreed(&packages)) {
-        return Err(PrerequisiteError::Missing { missing: named(&missing) });
+        return Err(PrerequisiteError::Missing { missing: named(missing) });
     }
     let apt = |arguments: &[&str]| {
         let mut apt = Command::new("apt-get");

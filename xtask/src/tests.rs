@@ -11,6 +11,7 @@ use crate::build::{self, Tree};
 use crate::engine::{self, NoEngine, Running};
 use crate::prerequisites::{self, Consent, PrerequisiteError};
 use crate::process::{Interrupt, ProcessError};
+use crate::python::{self, PythonError};
 use crate::story::Story;
 
 /// Why the tests could not be run.
@@ -19,6 +20,9 @@ pub enum TestsError {
     /// Something is missing on this machine.
     #[error(transparent)]
     Prerequisite(#[from] PrerequisiteError),
+    /// The Python packages of the tests are missing.
+    #[error(transparent)]
+    Python(#[from] PythonError),
     /// A program could not be run, or we were interrupted.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -47,6 +51,7 @@ pub async fn tests(
 ) -> Result<ExitCode, TestsError> {
     prerequisites::for_building(tree, consent, interrupt).await?;
     prerequisites::for_testing(consent, interrupt).await?;
+    python::environment(tree, consent, interrupt).await?;
     build::everything(tree, interrupt).await?;
     story.took(story.lasted(), "built the sidecars, the launcher and the scene's API");
     let engine = engine::running(tree, consent, interrupt).await?;
