@@ -7,10 +7,12 @@
     reason = "a helper of tests is a test, and each uses a part of it"
 )]
 
+pub mod program;
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::SocketAddr,
-    process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -32,6 +34,7 @@ pub const SOON: Duration = Duration::from_secs(10);
 pub struct Scene {
     child: Child,
     stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
     pub addr: SocketAddr,
     pub admin: SocketAddr,
     log: Arc<Mutex<String>>,
@@ -97,7 +100,8 @@ impl Scene {
             }
         });
         let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
         let Ok(ready) = serde_json::from_str::<Value>(&line) else {
             let _ = child.wait();
             panic!("not ready: {line:?} {}", log.lock().unwrap());
@@ -105,7 +109,7 @@ impl Scene {
         assert_eq!((&ready["event"], &ready["name"]), (&json!("ready"), &json!("cred-proxy")));
         let addr = ready["listeners"][0].as_str().unwrap().parse().unwrap();
         let admin = ready["admin"].as_str().map_or(addr, |admin| admin.parse().unwrap());
-        Self { child, stdin, addr, admin, log }
+        Self { child, stdin, stdout, addr, admin, log }
     }
 
     pub async fn client(&self) -> RawClient {
@@ -168,6 +172,9 @@ impl Drop for Scene {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if !std::thread::panicking() {
+            let mut rest = String::new();
+            let _ = self.stdout.read_to_string(&mut rest);
+            assert_eq!(rest, "", "stdout is for the readiness line and nothing else");
             assert_no_token(&self.log());
         }
     }
