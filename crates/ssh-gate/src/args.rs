@@ -10,7 +10,7 @@ use sidecar::bundle::Bundle;
 use sidecar::command::{AdminAddr, Common, Parsed, Timeout, duration};
 use sidecar::exit::Failure;
 use sidecar::listen::Peers;
-use sidecar::ports::{Forward, PortTable, Protocol, Row, RowError};
+use sidecar::ports::{Forward, PortTable, Row, RowError};
 use sidecar::table;
 use tokio::io::{BufReader, Stdin};
 
@@ -20,7 +20,7 @@ use tokio::io::{BufReader, Stdin};
 #[derive(Debug, Parser)]
 #[command(name = "ssh-gate", version)]
 pub struct Args {
-    /// The port table, JSON: {"forwards":[{"listen":30000,"upstream":"github.com:22","alias":"github"}]}
+    /// The port table, JSON: {"forwards":[{"listen":30000,"upstream":"github.com:22","alias":"github","protocol":"ssh"}]}
     #[arg(long, value_name = "FILE")]
     pub ports: Option<PathBuf>,
     /// Further rows, as they are typed.
@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(
         long,
         value_name = "ROW",
-        help = "A further row: [BIND:]LISTEN=HOST:PORT[,alias=NAME][,protocol=tcp]; may be repeated"
+        help = "A further row: [BIND:]LISTEN=HOST:PORT[,alias=NAME][,protocol=ssh]; may be repeated"
     )]
     pub forward: Vec<String>,
     /// The address to listen on, for rows that name none
@@ -86,25 +86,22 @@ pub async fn load(parsed: &mut Parsed<Args>) -> Result<Loaded, Failure> {
     } else {
         let file = parsed.args.ports.as_deref().filter(|_| counts("ports"));
         let rows = if counts("forward") { parsed.values("forward") } else { Vec::new() };
-        let rows: Vec<(String, Row)> = rows
+        let rows: Vec<Row> = rows
             .into_iter()
-            .map(|text| match text.parse() {
-                Ok(row) => Ok((text, row)),
-                Err(error) => Err(Failure::usage(format!("--forward {text}: {error}"))
-                    .hint("a row is written [BIND:]LISTEN=HOST:PORT[,alias=NAME]")),
+            .map(|text| {
+                text.parse().map_err(|error| {
+                    Failure::usage(format!("--forward {text}: {error}"))
+                        .hint("a row is written [BIND:]LISTEN=HOST:PORT[,alias=NAME][,protocol=ssh]")
+                })
             })
             .collect::<Result<_, _>>()?;
         let mut all = Vec::new();
         if let Some(file) = file {
             let table: PortTable = table::load(file)?;
-            supported(&file.display().to_string(), table.forwards())?;
             all = table.into_rows();
         }
         let from_file = all.len();
-        for (text, row) in &rows {
-            refuse_ssh(row.protocol, || format!("--forward {text}"))?;
-        }
-        all.extend(rows.into_iter().map(|(_, row)| row));
+        all.extend(rows);
         let table = PortTable::from_rows(all).map_err(|error| no_table(error, from_file))?;
         Loaded { table, peers: Peers::Anyone, lifeline: None }
     };
@@ -120,7 +117,6 @@ pub fn listener(row: &Forward, bind: IpAddr) -> SocketAddr {
 async fn bundle() -> Result<Loaded, Failure> {
     let mut stdin = BufReader::new(tokio::io::stdin());
     let bundle = Bundle::<PortTable>::read(&mut stdin).await?;
-    supported("stdin: bundle: table", bundle.table.forwards())?;
     Ok(Loaded {
         table: bundle.table,
         peers: Peers::from_bundle(bundle.from),
@@ -135,20 +131,6 @@ fn no_table(error: RowError, from_file: usize) -> Failure {
         // A file's own rows were checked when it was read.
         error if from_file > 0 => Failure::config(format!("--ports and --forward together: {error}")),
         error => Failure::config(format!("--forward: {error}")),
-    }
-}
-
-fn supported(source: &str, rows: &[Forward]) -> Result<(), Failure> {
-    rows.iter().enumerate().try_for_each(|(n, row)| {
-        refuse_ssh(row.protocol, || format!("{source}: row {n} (alias {:?})", row.alias))
-    })
-}
-
-fn refuse_ssh(protocol: Protocol, place: impl Fn() -> String) -> Result<(), Failure> {
-    match protocol {
-        Protocol::Tcp => Ok(()),
-        Protocol::Ssh => Err(Failure::config(format!("{}: protocol \"ssh\" is not yet supported", place()))
-            .hint("use protocol \"tcp\", which passes any bytes")),
     }
 }
 

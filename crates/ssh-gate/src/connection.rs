@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sidecar::log::Coalesced;
-use sidecar::ports::Forward;
+use sidecar::ports::{Forward, Protocol};
 use sidecar::upstream::Upstream;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
@@ -35,6 +35,7 @@ pub(crate) struct Gate {
 pub(crate) struct Row {
     alias: String,
     upstream: Upstream,
+    protocol: Protocol,
     dialer: Dialer,
     over_limit: Coalesced,
 }
@@ -77,7 +78,7 @@ impl Gate {
             Err(ended) => return ended,
         };
         tune(&upstream);
-        copy::copy(&downstream, &upstream, &self.limits, copying, &self.cut).await
+        copy::copy(row.protocol, &downstream, &upstream, &self.limits, copying, &self.cut).await
     }
 
     async fn connect(&self, row: &Row, downstream: &TcpStream) -> Result<TcpStream, Ended> {
@@ -104,6 +105,7 @@ impl Row {
         Self {
             alias: forward.alias.clone(),
             upstream: forward.upstream.clone(),
+            protocol: forward.protocol,
             dialer: Dialer::default(),
             over_limit: Coalesced::default(),
         }

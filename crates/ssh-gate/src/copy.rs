@@ -10,6 +10,7 @@ use std::net::Shutdown;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use sidecar::ports::Protocol;
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::direction::{Broken, Counter, Direction, poll_discard};
 use crate::end::{End, Ended, Limits, Side};
+use crate::identification;
 use crate::queue;
 
 /// How long queued bytes have where the kernel does not say when they have arrived.
@@ -43,6 +45,7 @@ struct Fault {
 
 /// Copies bytes both ways until both sides have finished sending, or one fails, or the gate ends it.
 pub(crate) async fn copy(
+    protocol: Protocol,
     downstream: &TcpStream,
     upstream: &TcpStream,
     limits: &Limits,
@@ -53,6 +56,10 @@ pub(crate) async fn copy(
         up: Lane::new(Side::Downstream, downstream, upstream, &copying.up, copying),
         down: Lane::new(Side::Upstream, upstream, downstream, &copying.down, copying),
     };
+    if protocol == Protocol::Ssh {
+        let deadline = copying.since + identification::DEADLINE;
+        (lanes.up.identify, lanes.down.identify) = (Some(deadline), Some(deadline));
+    }
     let ended = lanes.copy(limits, copying, cut).await;
     if ended.end != End::Eof {
         // Closed with what is queued thrown away: a RST. A cut answer must not look like a whole one.
@@ -150,6 +157,8 @@ impl Lanes<'_> {
 
 /// One direction with its two sockets.
 struct Lane<'a> {
+    /// Until when the sending side must have shown its identification line; `None` once it has.
+    identify: Option<Instant>,
     direction: Direction,
     side: Side,
     from: &'a TcpStream,
@@ -166,12 +175,18 @@ impl<'a> Lane<'a> {
         counter: &'a Counter,
         copying: &'a Copying,
     ) -> Self {
-        Self { direction: Direction::default(), side, from, to, counter, copying }
+        Self { identify: None, direction: Direction::default(), side, from, to, counter, copying }
     }
 
     /// Moves bytes until the sending side is done.
     async fn run(&mut self) -> Result<(), Fault> {
-        let Self { direction, side, from, to, counter, copying } = self;
+        if let Some(deadline) = self.identify {
+            // Boxed: an established connection should not go on holding the room that this takes.
+            let shown = Box::pin(identification::first_line(self.from, deadline.into())).await;
+            shown.map_err(|error| Fault { side: self.side, error })?;
+            self.identify = None;
+        }
+        let Self { direction, side, from, to, counter, copying, .. } = self;
         let moved = || copying.touch();
         poll_fn(|cx| direction.poll_move(cx, from, to, counter, &moved)).await.map_err(|broken| {
             match (broken, *side) {
@@ -193,8 +208,9 @@ impl<'a> Lane<'a> {
     async fn deliver(&mut self) {
         let (living, sending) = (self.to, self.side);
         if let Err(fault) = self.run().await
-            && fault.side != sending
+            && (fault.side != sending || self.identify.is_some())
         {
+            // Gone, or no SSH: nothing of it is on its way.
             return;
         }
         let mut left = u32::MAX;

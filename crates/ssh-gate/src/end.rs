@@ -5,6 +5,7 @@ use std::time::Duration;
 use sidecar::exit::chain;
 
 use crate::connect::ConnectError;
+use crate::identification::NotSsh;
 
 /// The numbers that are enforced on connections.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +29,7 @@ pub(crate) enum End {
     HalfClose,
     Drain,
     ConnectFailed,
+    NotSsh,
     Limit,
     Error,
 }
@@ -58,6 +60,7 @@ impl End {
             Self::HalfClose => "half_close",
             Self::Drain => "drain",
             Self::ConnectFailed => "connect_failed",
+            Self::NotSsh => "not_ssh",
             Self::Limit => "limit",
             Self::Error => "error",
         }
@@ -86,10 +89,13 @@ impl Ended {
         Self { end, side: Side::Gate, error: None }
     }
 
-    /// An end that a socket's error made.
+    /// An end that a socket's error made, or a side that is no SSH where it should be.
     pub(crate) fn fault(side: Side, error: &std::io::Error) -> Self {
         use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
         match error.kind() {
+            _ if matches!(error.get_ref(), Some(inner) if inner.is::<NotSsh>()) => {
+                Self { end: End::NotSsh, side, error: Some(error.to_string()) }
+            }
             // The kernel calls a RST that follows a FIN a broken pipe.
             BrokenPipe | ConnectionReset => Self { end: End::Reset, side, error: None },
             _ => Self { end: End::Error, side, error: Some(error.to_string()) },

@@ -8,8 +8,9 @@
 //! | a connection to the upstream, within its budget | `connect` |
 //! | bytes, their end and their faults, both ways | `copy`, `direction` |
 //! | what a peer has not acknowledged yet | `queue` |
+//! | the line with which SSH begins | [`identification`] |
 //!
-//! Invariant: no byte is looked at or changed, and an end arrives as what it was: a FIN as a FIN,
+//! Invariant: no byte is changed, none is looked at behind the first line of protocol `ssh`, and an end arrives as what it was: a FIN as a FIN,
 //! a RST as a RST, both after the bytes that were sent before them.
 #![forbid(unsafe_code)]
 
@@ -27,6 +28,7 @@ mod connection;
 mod copy;
 mod direction;
 mod end;
+pub mod identification;
 mod queue;
 pub mod serve;
 

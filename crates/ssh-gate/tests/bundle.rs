@@ -72,10 +72,6 @@ async fn a_bad_bundle_is_78() {
         ("", "ended before its newline"),
         ("{\"version\":1", "ended before its newline"),
         ("{\"version\":2}\n", "`version` to be 1"),
-        (
-            "{\"version\":1,\"table\":{\"forwards\":[{\"listen\":0,\"upstream\":\"a:1\",\"protocol\":\"ssh\"}]}}\n",
-            "row 0 (alias \"row-0\"): protocol \"ssh\" is not yet supported",
-        ),
     ] {
         let mut command = command("--admin off --stdin-bundle");
         command.stdin(Stdio::piped());

@@ -30,8 +30,8 @@ async fn a_faulty_table_is_78_with_its_place() {
         ),
         ("{\"forwards\":[]}", "at least one row"),
         (
-            "{\"forwards\":[{\"listen\":1,\"upstream\":\"a:1\",\"alias\":\"git\",\"protocol\":\"ssh\"}]}",
-            "row 0 (alias \"git\"): protocol \"ssh\" is not yet supported",
+            "{\"forwards\":[{\"listen\":1,\"upstream\":\"a:1\",\"protocol\":\"http\"}]}",
+            "unknown variant `http`, expected `tcp` or `ssh`",
         ),
     ] {
         let file = table(text);
@@ -55,10 +55,6 @@ async fn what_is_no_table_at_all_is_78_too() {
         ("--forward 1=a:1 --forward 1=b:1", "listener 1 stands twice"),
         ("--forward 127.0.0.1:1=a:1 --forward 1=b:1", "listener 127.0.0.1:1 stands twice"),
         ("--forward 1=a:1,alias=x --forward 2=b:1,alias=x", "alias \"x\" stands twice"),
-        (
-            "--forward 1=a:1,protocol=ssh",
-            "--forward 1=a:1,protocol=ssh: protocol \"ssh\" is not yet supported",
-        ),
     ] {
         let Ran { code, stdout, stderr } = run(line).await;
         assert_eq!((code, stdout.as_str()), (Some(78), ""), "{line}: {stderr}");
@@ -73,6 +69,7 @@ async fn a_bad_command_line_is_2() {
         "--forward nonsense",
         "--forward 1=a",
         "--forward 70000=a:1",
+        "--forward 1=a:1,protocol=http",
         "--nonsense",
         "--max-connections 0 --forward 1=a:1",
         "--connect-timeout 10 --forward 1=a:1",

@@ -7,7 +7,7 @@ mod gate;
 
 use std::time::Duration;
 
-use gate::{Gate, PATIENCE, read_all, run};
+use gate::{Gate, PATIENCE, cpu_ticks, read_all, run};
 use rustix::process::{Resource, Rlimit, Signal, prlimit};
 use testbed::eventually;
 use testbed::tcp::Echo;
@@ -104,13 +104,6 @@ async fn at_the_descriptor_limit_the_gate_waits_instead_of_spinning() {
         tokio::time::timeout(Duration::from_secs(1), answered).await.unwrap_or(false)
     })
     .await;
-}
-
-/// User and system time so far, proc_pid_stat(5).
-fn cpu_ticks(gate: &Gate) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", gate.pid().as_raw_nonzero())).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
 #[tokio::test]

@@ -4,45 +4,19 @@
 
 #[path = "support/gate.rs"]
 mod gate;
+#[path = "support/scene.rs"]
+mod scene;
 
 use std::io::ErrorKind::ConnectionReset;
 use std::time::Duration;
 
 use gate::{Gate, PATIENCE, read_all};
+use scene::Scene;
 use testbed::eventually;
 use testbed::tcp::{HalfClose, Reset, pattern, reset};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
-
-/// A gate with the test itself as its upstream.
-struct Scene {
-    gate: Gate,
-    client: TcpStream,
-    upstream: TcpStream,
-}
-
-async fn scene(line: &str) -> Scene {
-    scene_of(line, None).await
-}
-
-/// The same with peers whose own receive buffers are that small, so that bytes stay in the gate.
-async fn scene_of(line: &str, receive: Option<u32>) -> Scene {
-    let socket = || {
-        let socket = TcpSocket::new_v4().unwrap();
-        if let Some(bytes) = receive {
-            socket.set_recv_buffer_size(bytes).unwrap();
-        }
-        socket
-    };
-    let listening = socket();
-    listening.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener = listening.listen(8).unwrap();
-    let gate = Gate::to(listener.local_addr().unwrap(), line).await;
-    let client = socket().connect(gate.listener(0)).await.unwrap();
-    let (upstream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
-    Scene { gate, client, upstream }
-}
 
 /// Writes until the peer's buffers and all between are full.
 async fn fill(stream: &mut TcpStream) -> usize {
@@ -65,7 +39,7 @@ async fn an_upstreams_reset_reaches_the_client() {
 
 #[tokio::test]
 async fn a_clients_reset_reaches_the_upstream_after_its_bytes() {
-    let Scene { gate, mut client, mut upstream } = scene("").await;
+    let Scene { gate, mut client, mut upstream, .. } = Scene::set("").await;
     client.write_all(b"last words").await.unwrap();
     reset(client);
     assert_eq!(read_all(&mut upstream).await, (b"last words".to_vec(), Err(ConnectionReset)));
@@ -75,7 +49,7 @@ async fn a_clients_reset_reaches_the_upstream_after_its_bytes() {
 #[tokio::test]
 async fn bytes_that_the_gate_holds_come_before_the_reset() {
     for client_resets in [true, false] {
-        let Scene { gate, client, upstream } = scene_of("", Some(4096)).await;
+        let Scene { gate, client, upstream, .. } = Scene::small("", 4096).await;
         let (mut sender, mut reader) = if client_resets { (client, upstream) } else { (upstream, client) };
         // Less than the gate's own socket takes in, and far more than the reader's: all of it has
         // left the sender, and most of it is in the gate, when the reset comes.
@@ -92,7 +66,7 @@ async fn bytes_that_the_gate_holds_come_before_the_reset() {
 
 #[tokio::test]
 async fn an_upstream_that_answers_before_it_reads_on_still_gets_the_last_bytes() {
-    let Scene { gate: _gate, mut client, upstream } = scene("").await;
+    let Scene { gate: _gate, mut client, upstream, .. } = Scene::set("").await;
     let (mut from, mut to) = upstream.into_split();
     let echo = tokio::spawn(async move {
         let (mut block, mut got) = (vec![0; 65536], 0);
@@ -117,7 +91,7 @@ async fn an_upstream_that_answers_before_it_reads_on_still_gets_the_last_bytes()
 #[tokio::test]
 async fn a_reset_is_noticed_while_the_other_side_does_not_read() {
     for client_resets in [true, false] {
-        let Scene { gate, client, upstream } = scene("--half-close-timeout 400ms").await;
+        let Scene { gate, client, upstream, .. } = Scene::set("--half-close-timeout 400ms").await;
         let (mut sender, _stalled) = if client_resets { (client, upstream) } else { (upstream, client) };
         fill(&mut sender).await;
         reset(sender);
@@ -130,7 +104,7 @@ async fn a_reset_is_noticed_while_the_other_side_does_not_read() {
 #[tokio::test]
 async fn a_reset_after_a_half_close_still_arrives() {
     for client_resets in [true, false] {
-        let Scene { gate, client, upstream } = scene("").await;
+        let Scene { gate, client, upstream, .. } = Scene::set("").await;
         let (mut sender, mut reader) = if client_resets { (client, upstream) } else { (upstream, client) };
         sender.write_all(b"bye").await.unwrap();
         sender.shutdown().await.unwrap();
@@ -148,7 +122,7 @@ async fn a_reset_after_a_half_close_still_arrives() {
 
 #[tokio::test]
 async fn a_client_that_closes_without_reading_resets_the_upstream() {
-    let Scene { gate: _gate, client, mut upstream } = scene("").await;
+    let Scene { gate: _gate, client, mut upstream, .. } = Scene::set("").await;
     upstream.write_all(b"unread").await.unwrap();
     client.readable().await.unwrap();
     drop(client);
@@ -157,7 +131,7 @@ async fn a_client_that_closes_without_reading_resets_the_upstream() {
 
 #[tokio::test]
 async fn an_upstream_that_has_gone_resets_a_client_that_goes_on_writing() {
-    let Scene { gate, mut client, upstream } = scene("").await;
+    let Scene { gate, mut client, upstream, .. } = Scene::set("").await;
     drop(upstream);
     let mut word = [0; 1];
     assert_eq!(client.read(&mut word).await.unwrap(), 0);

@@ -181,7 +181,7 @@ fn sidecars(
             listen,
             upstream: Upstream { host: host.host.clone(), port: host.port },
             alias: Some(host.alias.clone()),
-            protocol: Protocol::Tcp,
+            protocol: Protocol::Ssh,
         });
         add("ssh-gate", Table::Ports(PortTable::from_rows(rows)?), None)?;
     }

@@ -164,3 +164,10 @@ pub async fn read_all(stream: &mut TcpStream) -> (Vec<u8>, Result<(), std::io::E
     let read = timeout(PATIENCE, stream.read_to_end(&mut all)).await.expect("it ends");
     (all, read.map(drop).map_err(|error| error.kind()))
 }
+
+/// User and system time so far, proc_pid_stat(5).
+pub fn cpu_ticks(gate: &Gate) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", gate.pid().as_raw_nonzero())).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}

@@ -65,8 +65,8 @@ fn the_plan_stands_as_documented() {
     assert_eq!(
         gate["forwards"],
         serde_json::json!([
-            {"listen": 30000, "upstream": "github.com:22", "alias": "github", "protocol": "tcp"},
-            {"listen": 30001, "upstream": "git.lab.example:2222", "alias": "lab", "protocol": "tcp"}
+            {"listen": 30000, "upstream": "github.com:22", "alias": "github", "protocol": "ssh"},
+            {"listen": 30001, "upstream": "git.lab.example:2222", "alias": "lab", "protocol": "ssh"}
         ])
     );
     assert_eq!(gate["hardening"]["sysctls"]["net.ipv4.ip_forward"], "0");
