@@ -49,12 +49,14 @@ pub struct Limits {
 }
 
 /// The connection that a request came on.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Arrival {
     /// Its local address.
     pub local: IpAddr,
     /// Where it is.
     pub phase: Phase,
+    /// Cancelled when the proxy is about to end.
+    pub drain: CancellationToken,
 }
 
 impl Proxy {
@@ -63,7 +65,7 @@ impl Proxy {
         let busy = arrival.phase.busy();
         let (head, incoming) = request.into_parts();
         let mut log = RequestLog::begin(&head);
-        if self.drain.is_cancelled() {
+        if arrival.drain.is_cancelled() {
             return refuse(Reason::Draining, log, busy);
         }
         let (route, target) = match self.policy.judge(&head, arrival.local) {

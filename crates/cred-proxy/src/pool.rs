@@ -8,12 +8,16 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::link::Link;
+use crate::{
+    link::Link,
+    workers::{MAX_WORKERS, here},
+};
 
-/// Idle connections, the one used last on top.
+/// Idle connections of each thread, the one used last on top. Nobody takes from another thread's:
+/// a connection is woken where it was opened.
 #[derive(Debug, Default)]
 pub struct Pool {
-    idle: Mutex<Vec<Idle>>,
+    idle: [Mutex<Vec<Idle>>; MAX_WORKERS],
 }
 
 #[derive(Debug)]
@@ -27,7 +31,7 @@ impl Pool {
     pub async fn take(&self) -> Option<Link> {
         std::future::poll_fn(|cx| {
             loop {
-                let Some(Idle { mut link, since }) = self.idle().pop() else { return Poll::Ready(None) };
+                let Some(Idle { mut link, since }) = self.here().pop() else { return Poll::Ready(None) };
                 if since.elapsed() < IDLE && link.is_idle(cx) {
                     return Poll::Ready(Some(link));
                 }
@@ -38,7 +42,7 @@ impl Pool {
 
     /// Puts a connection back whose answer was read to its end.
     pub fn put(&self, link: Link) {
-        let mut idle = self.idle();
+        let mut idle = self.here();
         if idle.len() < MAX_IDLE {
             idle.push(Idle { link, since: Instant::now() });
         }
@@ -47,17 +51,18 @@ impl Pool {
     /// Closes the connections that waited too long or were closed by the upstream.
     pub fn sweep(&self) {
         let mut cx = Context::from_waker(Waker::noop());
-        self.idle().retain_mut(|idle| idle.since.elapsed() < IDLE && idle.link.is_idle(&mut cx));
+        for idle in &self.idle {
+            lock(idle).retain_mut(|idle| idle.since.elapsed() < IDLE && idle.link.is_idle(&mut cx));
+        }
     }
 
-    /// Closes all.
-    pub fn clear(&self) {
-        self.idle().clear();
+    fn here(&self) -> MutexGuard<'_, Vec<Idle>> {
+        lock(&self.idle[here()])
     }
+}
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(idle: &Mutex<Vec<Idle>>) -> MutexGuard<'_, Vec<Idle>> {
+    idle.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Below the 60 s after which common servers close, so that it is rarely they who do.

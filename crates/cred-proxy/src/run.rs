@@ -18,6 +18,7 @@ use sidecar::{
 };
 use tokio::{
     io::BufReader,
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -30,10 +31,11 @@ use crate::{
     exchange::{Limits, Proxy},
     harden::harden,
     route::Routes,
-    server::{ServerLimits, serve},
+    server::{Room, Server, ServerLimits},
     tokens,
     upstream::{ConnectLimits, Connector},
     verdict::Policy,
+    workers,
 };
 
 /// Runs the command that the process was started as.
@@ -51,7 +53,8 @@ pub fn run() -> Result<(), Failure> {
     harden()
         .map_err(|error| Failure::runtime(format!("could not protect this process from dumps: {error}")))?;
     log::init(parsed.args.common.log_format);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    // For all but the connections, which have threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::runtime(format!("could not start the runtime: {error}")))?;
@@ -190,13 +193,34 @@ async fn start(parsed: &Parsed<Args>) -> Result<(), Failure> {
 
     let open = TaskTracker::new();
     let limits = ServerLimits {
-        max_connections: usize::try_from(args.max_connections).unwrap_or(usize::MAX),
         read: ReadTimeouts { head: args.header_timeout, keep_alive: args.keep_alive_timeout },
         write: args.write_timeout.0,
     };
-    serve(Acceptor::new(listener, given.peers, "proxy"), proxy.clone(), limits, open.clone()).await;
+    let room = Arc::new(Room::new(usize::try_from(args.max_connections).unwrap_or(usize::MAX)));
+    let server = || Server { proxy: proxy.clone(), limits, room: room.clone(), open: open.clone() };
+    serve(listener, &given.peers, server).map_err(could_not_bind("listener", bound))?;
+    drain.cancelled().await;
     drain::finish(&open, args.common.drain_timeout).await;
     Ok(())
+}
+
+/// Starts the threads, each with a share in the listener.
+fn serve(listener: TcpListener, peers: &Peers, server: impl Fn() -> Server) -> std::io::Result<()> {
+    let listener = listener.into_std()?;
+    let share = |listener: std::net::TcpListener, peers: Peers, server: Server| {
+        move |worker| async move {
+            match TcpListener::from_std(listener) {
+                Ok(listener) => server.serve(Acceptor::new(listener, peers, "proxy"), worker).await,
+                Err(error) => tracing::error!(event = "accept_error", error = %error),
+            }
+        }
+    };
+    let mut work = Vec::new();
+    for _ in 1..workers::count() {
+        work.push(share(listener.try_clone()?, peers.clone(), server()));
+    }
+    work.push(share(listener, peers.clone(), server()));
+    workers::start(work)
 }
 
 /// Starts what goes on beside the requests: fresh tokens, and idle connections that are let go.

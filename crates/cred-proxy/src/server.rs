@@ -1,6 +1,6 @@
 //! The listener's side of the proxy: connections in, each with its requests one after another.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -11,7 +11,7 @@ use tokio::{
     sync::Semaphore,
     time::timeout,
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     dial::tune,
@@ -19,42 +19,42 @@ use crate::{
     exchange::{Arrival, Proxy},
     refusal::Reason,
     stall::Stall,
+    workers::Worker,
 };
 
 /// What connections are held to.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
-    /// The most connections at once.
-    pub max_connections: usize,
     /// How long they may be silent.
     pub read: ReadTimeouts,
     /// The longest that downstream may take nothing while we write.
     pub write: Option<Duration>,
 }
 
-/// Accepts and serves until the proxy drains; the connections then still open are in `open`.
-pub async fn serve(mut acceptor: Acceptor, proxy: Arc<Proxy>, limits: ServerLimits, open: TaskTracker) {
-    let places = Arc::new(Semaphore::new(limits.max_connections));
-    let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
-    let refused = Coalesced::default();
-    loop {
-        let (stream, peer) = tokio::select! {
-            biased;
-            () = proxy.drain.cancelled() => return,
-            accepted = acceptor.accept() => accepted,
-        };
-        if let Ok(place) = places.clone().try_acquire_owned() {
-            let proxy = proxy.clone();
-            open.spawn(async move {
-                connection(stream, proxy, limits).await;
-                drop(place);
-            });
-            continue;
+/// Who has room, on all threads together.
+#[derive(Debug)]
+pub struct Room {
+    served: Arc<Semaphore>,
+    turned_away: Arc<Semaphore>,
+    refused: Coalesced,
+}
+
+impl Room {
+    /// Room for so many connections at once.
+    pub fn new(max_connections: usize) -> Self {
+        Self {
+            served: Arc::new(Semaphore::new(max_connections)),
+            turned_away: Arc::new(Semaphore::new(MAX_TURNED_AWAY)),
+            refused: Coalesced::default(),
         }
-        if let Some(count) = refused.count() {
+    }
+
+    /// Tells a connection too many why it is closed.
+    fn refuse(&self, stream: TcpStream, peer: SocketAddr) {
+        if let Some(count) = self.refused.count() {
             tracing::warn!(event = "refused", peer = %peer, reason = Reason::Limit.word(), count);
         }
-        if let Ok(place) = turned_away.clone().try_acquire_owned() {
+        if let Ok(place) = self.turned_away.clone().try_acquire_owned() {
             tokio::spawn(async move {
                 turn_away(stream).await;
                 drop(place);
@@ -63,15 +63,66 @@ pub async fn serve(mut acceptor: Acceptor, proxy: Arc<Proxy>, limits: ServerLimi
     }
 }
 
-async fn connection(stream: TcpStream, proxy: Arc<Proxy>, limits: ServerLimits) {
+/// What a thread serves with.
+#[derive(Debug)]
+pub struct Server {
+    /// Who answers.
+    pub proxy: Arc<Proxy>,
+    /// What connections are held to.
+    pub limits: ServerLimits,
+    /// The room for them.
+    pub room: Arc<Room>,
+    /// Those that are open.
+    pub open: TaskTracker,
+}
+
+impl Server {
+    /// Accepts and serves until the proxy drains, and then those connections that are still open.
+    pub async fn serve(self, mut acceptor: Acceptor, mut worker: Worker) {
+        // Its own, so that asking it waits for no other thread.
+        let drain = self.proxy.drain.child_token();
+        loop {
+            let (stream, place) = tokio::select! {
+                biased;
+                () = drain.cancelled() => break,
+                (stream, place) = worker.handed() => {
+                    let Ok(stream) = TcpStream::from_std(stream) else { continue };
+                    (stream, place)
+                }
+                (stream, peer) = acceptor.accept() => {
+                    let Ok(room) = self.room.served.clone().try_acquire_owned() else {
+                        self.room.refuse(stream, peer);
+                        continue;
+                    };
+                    match worker.hand_over(stream, worker.place(room)) {
+                        Some(own) => own,
+                        None => continue,
+                    }
+                }
+            };
+            let connection = connection(stream, self.proxy.clone(), self.limits, drain.clone());
+            self.open.spawn(async move {
+                connection.await;
+                drop(place);
+            });
+        }
+        drop(acceptor);
+        self.open.wait().await;
+    }
+}
+
+async fn connection(stream: TcpStream, proxy: Arc<Proxy>, limits: ServerLimits, drain: CancellationToken) {
     tune(&stream);
     let Ok(local) = stream.local_addr() else { return };
     let stream = Downstream::new(Stall::new(stream, limits.write), limits.read);
-    let arrival = Arrival { local: local.ip(), phase: stream.phase() };
-    let drain = proxy.drain.clone();
+    let arrival = Arrival { local: local.ip(), phase: stream.phase(), drain: drain.clone() };
+    let answering = Arc::new((proxy, arrival));
     let service = service_fn(move |request| {
-        let (proxy, arrival) = (proxy.clone(), arrival.clone());
-        async move { Ok::<_, Infallible>(proxy.answer(request, &arrival).await) }
+        let answering = answering.clone();
+        async move {
+            let (proxy, arrival) = &*answering;
+            Ok::<_, Infallible>(proxy.answer(request, arrival).await)
+        }
     });
     let mut serving = http1::Builder::new()
         // A caller that has gone away wants no answer: its upstream is let go at once.
@@ -81,6 +132,7 @@ async fn connection(stream: TcpStream, proxy: Arc<Proxy>, limits: ServerLimits) 
         .max_header_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     let served = tokio::select! {
+        biased;
         served = &mut serving => served,
         () = drain.cancelled() => {
             std::pin::Pin::new(&mut serving).graceful_shutdown();
@@ -98,7 +150,6 @@ async fn connection(stream: TcpStream, proxy: Arc<Proxy>, limits: ServerLimits) 
     }
 }
 
-/// Tells a connection too many why it is closed.
 async fn turn_away(mut stream: TcpStream) {
     let _ = timeout(LINGER, async {
         stream.write_all(&Reason::Limit.to_bytes()).await?;
