@@ -35,6 +35,7 @@ pub mod inject;
 pub mod link;
 pub mod location;
 pub mod pool;
+pub mod redact;
 pub mod refusal;
 pub mod request_log;
 pub mod route;
