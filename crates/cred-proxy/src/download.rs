@@ -12,8 +12,8 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use crate::{
-    downstream::Busy, link::Link, refusal::Side, request_log::RequestLog, route::Route, stall::Timer,
-    upload::Progress,
+    downstream::Busy, link::Link, redact::Redactor, refusal::Side, request_log::RequestLog, route::Route,
+    stall::Timer, upload::Progress,
 };
 
 /// The content of an answer, the proxy's own or an upstream's. Its end is the request's end.
@@ -34,6 +34,9 @@ pub struct Download {
     reusable: bool,
     timeout: Option<Duration>,
     timer: Timer,
+    redactor: Option<Redactor>,
+    /// Nothing more will come, also where the length was not known.
+    ended: bool,
 }
 
 #[derive(Debug)]
@@ -57,7 +60,7 @@ impl Content {
 
     /// An upstream's content.
     pub fn upstream(download: Download, mut log: RequestLog, busy: Busy) -> Self {
-        if download.incoming.is_end_stream() {
+        if download.is_end() {
             log.ended();
         }
         Self { source: Source::Upstream(Box::new(download)), log, _busy: busy }
@@ -76,7 +79,10 @@ impl Download {
         timeout: Option<Duration>,
     ) -> Self {
         let timer = Timer::default();
-        let mut download = Self { incoming, link: Some(link), route, upload, reusable, timeout, timer };
+        let redactor = route.redaction.as_ref().map(Redactor::of);
+        let link = Some(link);
+        let mut download =
+            Self { incoming, link, route, upload, reusable, timeout, timer, redactor, ended: false };
         if download.incoming.is_end_stream() {
             // Nobody will ask for its content.
             std::future::poll_fn(|cx| {
@@ -92,20 +98,29 @@ impl Download {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, CutError>>> {
         let mut driven = false;
         loop {
+            if self.ended {
+                return Poll::Ready(None);
+            }
             match Pin::new(&mut self.incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.timer.stop();
                     // Trailers are dropped: they could carry what fields may not.
                     let Ok(data) = frame.into_data() else { continue };
-                    if self.incoming.is_end_stream() {
+                    let last = self.incoming.is_end_stream();
+                    if last {
                         self.settle(cx);
                     }
-                    return Poll::Ready(Some(Ok(data)));
+                    let data = self.redacted(data, last);
+                    // All of it may have to wait for what comes next.
+                    if !data.is_empty() {
+                        return Poll::Ready(Some(Ok(data)));
+                    }
                 }
                 Poll::Ready(Some(Err(error))) => return self.cut(error),
                 Poll::Ready(None) => {
                     self.settle(cx);
-                    return Poll::Ready(None);
+                    let data = self.redacted(Bytes::new(), true);
+                    return Poll::Ready((!data.is_empty()).then_some(Ok(data)));
                 }
                 Poll::Pending if !driven => {
                     driven = true;
@@ -127,6 +142,26 @@ impl Download {
         }
     }
 
+    fn redacted(&mut self, data: Bytes, last: bool) -> Bytes {
+        self.ended |= last;
+        match &mut self.redactor {
+            None => data,
+            Some(redactor) if last => redactor.feed_last(data),
+            Some(redactor) => redactor.feed(data),
+        }
+    }
+
+    fn is_end(&self) -> bool {
+        self.ended || self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let hint = self.incoming.size_hint();
+        let waiting = self.redactor.as_ref().map_or(0, Redactor::waiting) as u64;
+        hint.exact().map_or(hint, |left| SizeHint::with_exact(left + waiting))
+    }
+
+    /// What waits to be redacted is not delivered: it may be a part of a token.
     fn cut(
         &mut self,
         error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -162,7 +197,8 @@ impl Body for Content {
         match &polled {
             Some(Ok(data)) => {
                 this.log.down_bytes += data.len() as u64;
-                if download.incoming.is_end_stream() {
+                this.log.redacted_bytes = download.redactor.as_ref().map_or(0, Redactor::redacted);
+                if download.is_end() {
                     this.log.ended();
                 }
             }
@@ -180,14 +216,14 @@ impl Body for Content {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Own(bytes) => bytes.is_none(),
-            Source::Upstream(download) => download.incoming.is_end_stream(),
+            Source::Upstream(download) => download.is_end(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Source::Upstream(download) => download.incoming.size_hint(),
+            Source::Upstream(download) => download.size_hint(),
         }
     }
 }

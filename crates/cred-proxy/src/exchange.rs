@@ -179,8 +179,8 @@ impl Proxy {
             StatusCode::SWITCHING_PROTOCOLS | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
                 Some(Reason::UpstreamProtocol)
             }
-            StatusCode::PARTIAL_CONTENT if route.redact => Some(Reason::NotRedactable),
-            _ if route.redact && is_encoded(&head.headers) => Some(Reason::NotRedactable),
+            StatusCode::PARTIAL_CONTENT if route.redaction.is_some() => Some(Reason::NotRedactable),
+            _ if route.redaction.is_some() && is_encoded(&head.headers) => Some(Reason::NotRedactable),
             _ => framing::check_answer(&head.headers).err(),
         };
         if let Some(reason) = refused {

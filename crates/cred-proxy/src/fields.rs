@@ -1,5 +1,6 @@
 //! Which fields pass, in both directions. What is the connection's own never does.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::{location, route::Route};
@@ -19,7 +20,7 @@ pub fn to_upstream(fields: &HeaderMap, route: &Route, injected: &[HeaderName]) -
             || NEVER_TO_UPSTREAM.contains(&plain)
             || plain.starts_with("x-forwarded")
             || (plain == "cookie" && !route.cookies)
-            || (route.redact && WHOLE_AND_PLAIN.contains(&plain))
+            || (route.redaction.is_some() && WHOLE_AND_PLAIN.contains(&plain))
             || injected.iter().any(|own| own.as_str() == plain)
             || name.as_str().contains('_')
             || nominated.iter().any(|own| own == name.as_str());
@@ -28,23 +29,26 @@ pub fn to_upstream(fields: &HeaderMap, route: &Route, injected: &[HeaderName]) -
         }
     }
     kept.insert(header::HOST, route.authority.clone());
-    if route.redact {
+    if route.redaction.is_some() {
         kept.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
     kept
 }
 
-/// Copies what may reach downstream, redirections rewritten under the route. The length of the
+/// Copies what may reach downstream, redirections rewritten under the route, echoed tokens
+/// redacted. The length of the
 /// content is not among it unless `without_content`: it is told anew by what is sent.
 pub fn to_downstream(fields: &HeaderMap, route: &Route, without_content: bool) -> HeaderMap {
     let nominated = nominated(fields);
+    let finder = route.redaction.as_ref().map(|redaction| redaction.finder().0);
     let mut kept = HeaderMap::with_capacity(fields.len());
     for (name, value) in fields {
         let refused = HOP_BY_HOP.contains(&name.as_str())
             || NEVER_TO_DOWNSTREAM.contains(&name.as_str())
             || (matches!(name.as_str(), "set-cookie" | "set-cookie2") && !route.cookies)
-            || (name == header::ACCEPT_RANGES && route.redact)
+            || (name == header::ACCEPT_RANGES && route.redaction.is_some())
             || (name == header::CONTENT_LENGTH && !without_content)
+            || finder.as_ref().is_some_and(|finder| finder.is_in_name(name.as_str()))
             || nominated.iter().any(|own| own == name.as_str());
         if refused {
             continue;
@@ -54,7 +58,10 @@ pub fn to_downstream(fields: &HeaderMap, route: &Route, without_content: bool) -
         } else {
             value.clone()
         };
-        kept.append(name.clone(), value);
+        let redacted = finder.as_ref().and_then(|finder| finder.redact(value.as_bytes()));
+        // Asterisks can stand in any field.
+        let redacted = redacted.and_then(|value| HeaderValue::from_maybe_shared(Bytes::from(value)).ok());
+        kept.append(name.clone(), redacted.unwrap_or(value));
     }
     kept
 }

@@ -13,6 +13,7 @@
 //! | connections to upstreams | [`dial`], [`upstream`], [`link`], [`pool`] |
 //! | connections from downstream | [`workers`], [`server`], [`downstream`], [`stall`], [`upload`], [`download`] |
 //! | tokens | [`tokens`], [`harden`] |
+//! | how an echoed token is hidden | [`redact`] |
 //! | the process | [`args`], [`run`] |
 //!
 //! Not yet: redaction of tokens that an upstream echoes (a redacting route already asks for

@@ -24,6 +24,8 @@ pub struct RequestLog {
     pub up: Option<Arc<Progress>>,
     /// The bytes of content that went downstream.
     pub down_bytes: u64,
+    /// How many of them were of an echoed token.
+    pub redacted_bytes: u64,
     status: Option<u16>,
     first_byte: Option<Duration>,
     reason: Option<Reason>,
@@ -41,6 +43,7 @@ impl RequestLog {
             route: None,
             up: None,
             down_bytes: 0,
+            redacted_bytes: 0,
             status: None,
             first_byte: None,
             reason: None,
@@ -94,6 +97,7 @@ impl Drop for RequestLog {
             status = self.status,
             up_bytes = self.up.as_ref().map_or(0, |up| up.bytes.load(Relaxed)),
             down_bytes = self.down_bytes,
+            redacted_bytes = (self.redacted_bytes > 0).then_some(self.redacted_bytes),
             ttfb_ms = self.first_byte.map(millis),
             duration_ms = millis(self.started.elapsed()),
             verdict = if self.reason.is_some() { "refuse" } else { "forward" },

@@ -5,12 +5,16 @@ use std::{collections::HashMap, sync::Arc};
 use http::{HeaderName, HeaderValue};
 use sidecar::{
     exit::Failure,
-    routes::{RouteTable, Rule, TokenName},
-    token::Tokens,
+    routes::{Auth, RouteTable, Rule, TokenName},
+    token::{Token, Tokens},
     upstream::Upstream,
 };
 
-use crate::{inject::Credential, pool::Pool};
+use crate::{
+    inject::Credential,
+    pool::Pool,
+    redact::{Redaction, Secret},
+};
 
 /// A route with its token at hand.
 #[derive(Debug)]
@@ -27,12 +31,14 @@ pub struct Route {
     pub allow: Option<Vec<Rule>>,
     /// Whether the upstream may be at a private address.
     pub allow_private: bool,
-    /// Whether echoed tokens are redacted (not yet: until then, only what redaction needs is asked for).
-    pub redact: bool,
+    /// What hides echoed tokens; `None`: the route's answers pass as they are.
+    pub redaction: Option<Arc<Redaction>>,
     /// Whether cookies pass.
     pub cookies: bool,
     /// The name of its token.
     pub token: TokenName,
+    /// How it is presented.
+    pub auth: Auth,
     /// What is put on its requests.
     pub credential: Credential,
     /// Connections to its upstream that wait for a request.
@@ -59,6 +65,20 @@ pub enum Match<'a> {
     Bare(&'a Arc<Route>),
     /// Nothing.
     None,
+}
+
+impl Route {
+    /// Takes another token, if that can be presented and redacted.
+    fn replace_token(&self, token: &Token) -> bool {
+        if let Some(redaction) = &self.redaction {
+            if token.expose().len() < SHORTEST_REDACTED || Credential::new(&self.auth, token).is_err() {
+                return false;
+            }
+            // Before the first request with it goes out.
+            redaction.replace(Secret::new(&self.auth, token));
+        }
+        self.credential.replace(token).is_ok()
+    }
 }
 
 impl Routes {
@@ -91,9 +111,10 @@ impl Routes {
                 authority,
                 allow: route.allow.clone(),
                 allow_private: route.allow_private_upstream,
-                redact: route.redact,
+                redaction: route.redact.then(|| Arc::new(Redaction::new(Secret::new(&route.auth, token)))),
                 cookies: route.cookies,
                 token: route.token_env.clone(),
+                auth: route.auth.clone(),
                 credential,
                 pool: Pool::default(),
             }));
@@ -109,9 +130,7 @@ impl Routes {
     pub fn replace_tokens(&self, tokens: &Tokens) {
         for route in &self.all {
             let Some(token) = tokens.get(route.token.as_str()) else { continue };
-            let short = route.redact && token.expose().len() < SHORTEST_REDACTED;
-            let replaced = !short && route.credential.replace(token).is_ok();
-            if replaced {
+            if route.replace_token(token) {
                 tracing::info!(event = "token_replaced", token = %route.token, route = %route.path);
             } else {
                 tracing::warn!(event = "token_refused", token = %route.token, route = %route.path);
@@ -142,8 +161,6 @@ const SHORTEST_REDACTED: usize = 8;
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use sidecar::token::Token;
-
     use super::*;
 
     impl Routes {

@@ -23,6 +23,7 @@ pub struct Finder {
     /// Bytes that a form may go on with, the same for most tokens.
     usual: [bool; 256],
     wide: bool,
+    shortest: usize,
     longest: usize,
     /// The tokens in lower case, which is how a field's name would carry one.
     names: Vec<Secret>,
@@ -48,6 +49,7 @@ impl Finder {
             leading: [0; 256],
             usual: std::array::from_fn(|b| u8::try_from(b).is_ok_and(is_usual)),
             wide: needles.iter().any(Needle::is_wide),
+            shortest: needles.iter().map(|needle| needle.elements().len()).min().unwrap_or(0),
             longest: needles.iter().map(Needle::longest).max().unwrap_or(0),
             needles,
             names,
@@ -153,6 +155,9 @@ impl Finder {
 
     /// `bytes`, a whole text, with `*` for each byte of a token. `None`: there is none in it.
     pub fn redact(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        if bytes.len() < self.shortest {
+            return None;
+        }
         let mut found = Vec::new();
         self.scan(bytes, &mut found);
         if found.is_empty() {

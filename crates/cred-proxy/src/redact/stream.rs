@@ -48,24 +48,21 @@ impl Redactor {
 
     /// Takes the next bytes and gives those that need not wait, perhaps none.
     pub fn feed(&mut self, piece: Bytes) -> Bytes {
-        self.refresh();
-        let all = if self.held.bytes.is_empty() {
-            piece
-        } else {
-            Bytes::from([&self.held.bytes[..], &piece].concat())
-        };
+        let all = self.joined(piece);
         let hold = self.scan(&all);
         self.pass(&all, hold)
     }
 
-    /// Gives all that waits: no more will come.
-    pub fn finish(&mut self) -> Bytes {
-        if self.held.bytes.is_empty() {
-            return Bytes::new();
-        }
-        let all = Bytes::copy_from_slice(&self.held.bytes);
+    /// Takes the last bytes and gives all.
+    pub fn feed_last(&mut self, piece: Bytes) -> Bytes {
+        let all = self.joined(piece);
         self.scan(&all);
         self.pass(&all, all.len())
+    }
+
+    /// Gives all that waits: no more will come.
+    pub fn finish(&mut self) -> Bytes {
+        self.feed_last(Bytes::new())
     }
 
     /// Gives what waits because nothing more came for a while. If it was the beginning of a
@@ -90,6 +87,14 @@ impl Redactor {
     /// How many bytes were redacted.
     pub fn redacted(&self) -> u64 {
         self.redacted
+    }
+
+    fn joined(&mut self, piece: Bytes) -> Bytes {
+        self.refresh();
+        if self.held.bytes.is_empty() {
+            return piece;
+        }
+        Bytes::from([&self.held.bytes[..], &piece].concat())
     }
 
     fn scan(&mut self, all: &[u8]) -> usize {

@@ -306,7 +306,7 @@ fn case() -> impl Strategy<Value = (&'static str, Vec<u8>, Vec<usize>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn however_it_is_cut_the_outcome_is_the_redaction_of_the_whole((token, bytes, cuts) in case()) {
