@@ -12,6 +12,7 @@ pub mod program;
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::SocketAddr,
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
@@ -58,7 +59,12 @@ pub fn bundle(routes: &[Value], ca: &Ca) -> Value {
 }
 
 pub fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cred-proxy"));
+    command_of(Path::new(env!("CARGO_BIN_EXE_cred-proxy")), args)
+}
+
+/// As [`command`], of another build.
+pub fn command_of(binary: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(binary);
     command.args(args).env("RUST_LOG", "trace");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
