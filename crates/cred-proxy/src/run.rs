@@ -187,7 +187,7 @@ async fn start(parsed: &Parsed<Args>) -> Result<(), Failure> {
     });
     watch(&proxy, given.table, given.stdin, given.from_environment, &drain)?;
     if let Some(admin) = admin {
-        tokio::spawn(admin.serve(drain.clone()));
+        tokio::spawn(admin.serve(drain.clone(), |_| {}));
     }
     Ready::new("cred-proxy", env!("CARGO_PKG_VERSION"), vec![bound], admin_bound).announce();
 

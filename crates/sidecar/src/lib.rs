@@ -12,7 +12,7 @@
 //! | listeners and who is served | [`listen`] |
 //! | signals and draining | [`drain`] |
 //! | addresses that are not for everyone; names | [`address`], [`upstream`] |
-//! | logs | [`log`] |
+//! | logs, metrics | [`log`], [`metrics`] |
 //!
 //! There is no Docker here and no TLS.
 #![forbid(unsafe_code)]
@@ -26,6 +26,7 @@ pub mod exit;
 pub mod healthcheck;
 pub mod listen;
 pub mod log;
+pub mod metrics;
 pub mod ports;
 pub mod ready;
 pub mod routes;

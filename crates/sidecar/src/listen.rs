@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -88,7 +89,7 @@ pub struct Acceptor {
     peers: Peers,
     name: String,
     refused: Coalesced,
-    failed: Coalesced,
+    failed: Arc<Coalesced>,
     back_off: Duration,
 }
 
@@ -104,7 +105,7 @@ impl Acceptor {
             peers,
             name: name.to_owned(),
             refused: Coalesced::default(),
-            failed: Coalesced::default(),
+            failed: Arc::default(),
             back_off: BACK_OFF.0,
         }
     }
@@ -133,9 +134,9 @@ impl Acceptor {
         }
     }
 
-    /// How many accepts have failed so far.
-    pub fn errors(&self) -> u64 {
-        self.failed.total()
+    /// The count of accepts that have failed, which outlives the acceptor.
+    pub fn errors(&self) -> Arc<Coalesced> {
+        self.failed.clone()
     }
 
     /// The listener's own address.

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::connect::Dialer;
 use crate::copy::{self, Copying};
 use crate::end::{End, Ended, Limits, Side};
+use crate::meter::Meter;
 
 /// What is shared by all connections.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(crate) struct Row {
     upstream: Upstream,
     protocol: Protocol,
     dialer: Dialer,
+    /// What it counts.
+    pub(crate) meter: Arc<Meter>,
     over_limit: Coalesced,
 }
 
@@ -56,6 +59,7 @@ impl Gate {
     pub(crate) fn admit(self: &Arc<Self>, row: &Arc<Row>, downstream: TcpStream, peer: SocketAddr) {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             drop(downstream);
+            row.meter.refuse(End::Limit);
             if let Some(count) = row.over_limit.count() {
                 row.closed(peer, &Copying::default(), &Ended::by_gate(End::Limit), Some(count));
             }
@@ -64,8 +68,9 @@ impl Gate {
         let (gate, row) = (self.clone(), row.clone());
         self.open.spawn(async move {
             let _place = place;
-            let copying = Copying::default();
-            let ended = gate.carry(&row, downstream, &copying).await;
+            let metered = row.meter.open();
+            let ended = gate.carry(&row, downstream, &metered.copying).await;
+            let copying = metered.close(ended.end);
             row.closed(peer, &copying, &ended, None);
         });
     }
@@ -77,6 +82,7 @@ impl Gate {
             Ok(upstream) => upstream,
             Err(ended) => return ended,
         };
+        row.meter.connected(copying.since.elapsed());
         tune(&upstream);
         copy::copy(row.protocol, &downstream, &upstream, &self.limits, copying, &self.cut).await
     }
@@ -107,6 +113,7 @@ impl Row {
             upstream: forward.upstream.clone(),
             protocol: forward.protocol,
             dialer: Dialer::default(),
+            meter: Arc::default(),
             over_limit: Coalesced::default(),
         }
     }

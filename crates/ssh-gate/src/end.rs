@@ -51,6 +51,19 @@ pub(crate) struct Ended {
 }
 
 impl End {
+    /// Every one, each at the place of its number.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Eof,
+        Self::Reset,
+        Self::Idle,
+        Self::HalfClose,
+        Self::Drain,
+        Self::ConnectFailed,
+        Self::NotSsh,
+        Self::Limit,
+        Self::Error,
+    ];
+
     /// As the closing line says it.
     pub(crate) fn word(self) -> &'static str {
         match self {

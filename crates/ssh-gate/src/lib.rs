@@ -9,6 +9,7 @@
 //! | bytes, their end and their faults, both ways | `copy`, `direction` |
 //! | what a peer has not acknowledged yet | `queue` |
 //! | the line with which SSH begins | [`identification`] |
+//! | what is counted | `meter` |
 //!
 //! Invariant: no byte is changed, none is looked at behind the first line of protocol `ssh`, and an end arrives as what it was: a FIN as a FIN,
 //! a RST as a RST, both after the bytes that were sent before them.
@@ -29,6 +30,7 @@ mod copy;
 mod direction;
 mod end;
 pub mod identification;
+mod meter;
 mod queue;
 pub mod serve;
 

@@ -9,6 +9,7 @@ use sidecar::bundle;
 use sidecar::drain;
 use sidecar::exit::Failure;
 use sidecar::listen::{self, Acceptor, Peers};
+use sidecar::metrics::Exposition;
 use sidecar::ports::PortTable;
 use sidecar::ready::Ready;
 use tokio::net::TcpListener;
@@ -18,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::args::{Args, Loaded, listener};
 use crate::connection::{Gate, Row};
 use crate::end::Limits;
+use crate::meter::Meters;
 
 /// How long connections that were cut may take to say so in the log.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -57,9 +59,6 @@ pub async fn serve(args: &Args, loaded: Loaded, drain: CancellationToken) -> Res
             "fewer descriptors than --max-connections needs: connections beyond them wait"
         );
     }
-    if let Some(admin) = admin {
-        tokio::spawn(admin.serve(drain.clone()));
-    }
     if let Some(stdin) = lifeline {
         // The gate has no tokens; fresh ones are nothing to it.
         tokio::spawn(bundle::follow(stdin, drain.clone(), |_| {}));
@@ -73,7 +72,12 @@ pub async fn serve(args: &Args, loaded: Loaded, drain: CancellationToken) -> Res
     };
     let own = addresses.iter().copied().chain(admin_address).collect();
     let gate = Arc::new(Gate::new(limits, own));
-    let accepting = accept_all(&gate, table, listeners, &peers, &drain);
+    let (accepting, meters) = accept_all(&gate, &table, listeners, &peers, &drain);
+    if let Some(admin) = admin {
+        let draining = drain.clone();
+        let metrics = move |text: &mut Exposition| meters.write(text, draining.is_cancelled());
+        tokio::spawn(admin.serve(drain.clone(), metrics));
+    }
     Ready::new("ssh-gate", env!("CARGO_PKG_VERSION"), addresses, admin_address).announce();
 
     drain.cancelled().await;
@@ -100,15 +104,17 @@ fn bind_admin(address: SocketAddr) -> Result<Admin, BindError> {
 /// Accepts on every listener, each in a task of its own, so that one row's trouble is its own.
 fn accept_all(
     gate: &Arc<Gate>,
-    table: PortTable,
+    table: &PortTable,
     listeners: Vec<TcpListener>,
     peers: &Peers,
     drain: &CancellationToken,
-) -> TaskTracker {
+) -> (TaskTracker, Meters) {
     let accepting = TaskTracker::new();
+    let mut meters = Meters::default();
     for (forward, listener) in table.forwards().iter().zip(listeners) {
         let row = Arc::new(Row::new(forward));
         let mut acceptor = Acceptor::new(listener, peers.clone(), &forward.alias);
+        meters.add(&forward.alias, row.meter.clone(), acceptor.errors());
         let (gate, drain) = (gate.clone(), drain.clone());
         accepting.spawn(async move {
             loop {
@@ -121,5 +127,5 @@ fn accept_all(
             }
         });
     }
-    accepting
+    (accepting, meters)
 }
