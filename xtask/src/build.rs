@@ -94,7 +94,9 @@ pub async fn launcher(tree: &Tree, interrupt: &Interrupt) -> Result<(), ProcessE
 /// where there is no git or no repository.
 async fn revision(tree: &Tree) -> Option<String> {
     let mut git = Command::new("git");
-    git.args(["describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]).current_dir(&tree.root);
+    // Also where the checkout is somebody else's, as in a container that has it mounted.
+    git.args(["-c", "safe.directory=*", "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]);
+    git.current_dir(&tree.root);
     let answer = git.stdin(Stdio::null()).stderr(Stdio::null()).output().await.ok()?;
     let revision = String::from_utf8(answer.stdout).ok()?;
     (answer.status.success() && !revision.trim().is_empty()).then(|| revision.trim().to_owned())
