@@ -5,6 +5,7 @@
 //! - [`tests`]: every test of the project.
 //! - [`mod@bench`]: today's forwarders beside their peers.
 //! - [`python`]: the packages that the tests use as clients.
+//! - [`mod@conformance`]: public corpora of raw HTTP against cred-proxy.
 //! - [`sizes`]: whether the sidecars are static and small enough.
 //! - [`prerequisites`], [`engine`]: what these need is installed, started and ended again, or named.
 
@@ -12,6 +13,7 @@
 
 pub mod bench;
 pub mod build;
+pub mod conformance;
 pub mod demo;
 pub mod engine;
 pub mod prerequisites;
@@ -75,8 +77,15 @@ enum Command {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
-    /// Runs the conformance suites (not yet)
-    Conformance,
+    /// Replays a corpus of raw HTTP/1.1 against cred-proxy, beside nginx and HAProxy where they are installed
+    Conformance {
+        /// The corpus, JSON
+        #[arg(long, value_name = "FILE")]
+        corpus: std::path::PathBuf,
+        /// The cred-proxy to test [default: the static one that `build` makes]
+        #[arg(long, value_name = "FILE")]
+        proxy: Option<std::path::PathBuf>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -137,7 +146,12 @@ async fn run(command: Command, interrupt: &Interrupt) -> Result<ExitCode, Box<dy
             let consent = install.consent();
             Box::pin(bench::bench(&tree, kind, quick, &arguments, consent, &story, interrupt)).await?;
         }
-        Command::Dist | Command::Conformance => {
+        Command::Conformance { corpus, proxy } => {
+            let proxy = proxy.unwrap_or_else(|| tree.sidecar("cred-proxy"));
+            let clean = interrupt.or(conformance::conformance(&corpus, &proxy)).await??;
+            return Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Dist => {
             let _ = writeln!(std::io::stderr(), "error: not yet");
             return Ok(ExitCode::from(2));
         }

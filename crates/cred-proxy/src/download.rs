@@ -37,6 +37,7 @@ pub struct Download {
     redactor: Option<Redactor>,
     /// Nothing more will come, also where the length was not known.
     ended: bool,
+    cut: Option<CutError>,
 }
 
 #[derive(Debug)]
@@ -80,9 +81,9 @@ impl Download {
     ) -> Self {
         let timer = Timer::default();
         let redactor = route.redaction.as_ref().map(Redactor::of);
-        let link = Some(link);
+        let (link, ended, cut) = (Some(link), false, None);
         let mut download =
-            Self { incoming, link, route, upload, reusable, timeout, timer, redactor, ended: false };
+            Self { incoming, link, route, upload, reusable, timeout, timer, redactor, ended, cut };
         if download.incoming.is_end_stream() {
             // Nobody will ask for its content.
             std::future::poll_fn(|cx| {
@@ -96,6 +97,9 @@ impl Download {
 
     /// The next data, the end, or what cut it.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, CutError>>> {
+        if let Some(cut) = self.cut.take() {
+            return Poll::Ready(Some(Err(cut)));
+        }
         let mut driven = false;
         loop {
             if self.ended {
@@ -116,7 +120,7 @@ impl Download {
                         return Poll::Ready(Some(Ok(data)));
                     }
                 }
-                Poll::Ready(Some(Err(error))) => return self.cut(error),
+                Poll::Ready(Some(Err(error))) => return self.cut(cx, error),
                 Poll::Ready(None) => {
                     self.settle(cx);
                     let data = self.redacted(Bytes::new(), true);
@@ -129,14 +133,14 @@ impl Download {
                     }
                 }
                 Poll::Pending if self.link.as_ref().is_none_or(Link::has_ended) => {
-                    return self.cut(io::Error::from(io::ErrorKind::UnexpectedEof));
+                    return self.cut(cx, io::Error::from(io::ErrorKind::UnexpectedEof));
                 }
                 Poll::Pending => {
                     let Some(timeout) = self.timeout else { return Poll::Pending };
                     if self.timer.poll(cx, timeout).is_pending() {
                         return Poll::Pending;
                     }
-                    return self.cut(io::Error::from(io::ErrorKind::TimedOut));
+                    return self.cut(cx, io::Error::from(io::ErrorKind::TimedOut));
                 }
             }
         }
@@ -162,12 +166,17 @@ impl Download {
     }
 
     /// What waits to be redacted is not delivered: it may be a part of a token.
+    ///
+    /// First lets go out what came before, which the library would throw away with the error.
     fn cut(
         &mut self,
+        cx: &Context<'_>,
         error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Poll<Option<Result<Bytes, CutError>>> {
         self.link = None;
-        Poll::Ready(Some(Err(CutError(error.into()))))
+        self.cut = Some(CutError(error.into()));
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// The content was read to its end: the connection waits for another request, or is closed.

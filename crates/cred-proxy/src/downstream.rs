@@ -14,7 +14,10 @@ use tokio::{
     time::Instant,
 };
 
-use crate::stall::Timer;
+use crate::{
+    stall::Timer,
+    watch::{Seen, Watch},
+};
 
 /// The stream, with the two read timeouts.
 #[derive(Debug)]
@@ -23,6 +26,9 @@ pub struct Downstream<T> {
     phase: Phase,
     timeouts: ReadTimeouts,
     timer: Timer,
+    watch: Watch,
+    /// Behind these bytes reading fails.
+    broken: bool,
 }
 
 /// How long a connection may be silent.
@@ -56,7 +62,7 @@ impl<T> Downstream<T> {
     /// A connection that was accepted now.
     pub fn new(io: T, timeouts: ReadTimeouts) -> Self {
         let phase = Phase(Arc::new(Mutex::new(At::Idle(Instant::now()))));
-        Self { io, phase, timeouts, timer: Timer::default() }
+        Self { io, phase, timeouts, timer: Timer::default(), watch: Watch::default(), broken: false }
     }
 
     /// Where it is, for its requests.
@@ -108,11 +114,26 @@ impl<T: AsyncRead + Unpin> AsyncRead for Downstream<T> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.broken {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
         if polled.is_ready() {
             if buffer.filled().len() > before {
                 self.phase.first_byte();
+                match self.watch.see(&mut buffer.filled_mut()[before..]) {
+                    Seen::All => {}
+                    Seen::Head(length) => buffer.set_filled(before + length),
+                    Seen::Content(length) => {
+                        buffer.set_filled(before + length);
+                        self.broken = true;
+                        if length == 0 {
+                            // Nothing read would be an end.
+                            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                        }
+                    }
+                }
             }
             return polled;
         }

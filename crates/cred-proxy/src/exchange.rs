@@ -96,13 +96,17 @@ impl Proxy {
         target: PathAndQuery,
     ) -> Request<Upload> {
         let empty = hyper::body::Body::is_end_stream(&upload);
-        let mut request = Request::new(upload);
         let mut fields = fields::to_upstream(&head.headers, route, &self.policy.routes.injected);
         if empty && matches!(head.method, Method::POST | Method::PUT | Method::PATCH) {
             // Some servers insist on a length where content is expected (RFC 9110 section 8.6).
             fields.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
+        if !empty && hyper::body::Body::size_hint(&upload).exact().is_none() {
+            // Said expressly: the library would send a GET without its content.
+            fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         route.credential.inject(&mut fields);
+        let mut request = Request::new(upload);
         *request.method_mut() = head.method;
         *request.uri_mut() = http::Uri::from(target);
         *request.headers_mut() = fields;

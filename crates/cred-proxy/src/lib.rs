@@ -11,7 +11,7 @@
 //! | why a request cannot leave its route | [`target`], [`allow`], [`authority`], [`route`] |
 //! | which fields pass | [`fields`], [`inject`], [`location`], [`framing`] |
 //! | connections to upstreams | [`dial`], [`upstream`], [`link`], [`pool`] |
-//! | connections from downstream | [`workers`], [`server`], [`downstream`], [`stall`], [`upload`], [`download`] |
+//! | connections from downstream | [`workers`], [`server`], [`downstream`], [`watch`], [`stall`], [`upload`], [`download`] |
 //! | tokens | [`tokens`], [`harden`] |
 //! | how an echoed token is hidden | [`redact`] |
 //! | the process | [`args`], [`run`] |
@@ -48,4 +48,5 @@ pub mod tokens;
 pub mod upload;
 pub mod upstream;
 pub mod verdict;
+pub mod watch;
 pub mod workers;

@@ -21,12 +21,10 @@ enum Then {
     Refused(u16),
     /// Answered with what was uploaded, of this length.
     Echoed(u64),
-    /// As `Echoed`, and then closed.
-    EchoedClosed(u64),
     /// Closed without an answer, or with a 400 or 505.
     Closed,
 }
-use Then::{Closed, Echoed, EchoedClosed, Refused};
+use Then::{Closed, Echoed, Refused};
 
 const H: &str = "POST /a/x HTTP/1.1\r\nHost: localhost\r\n";
 
@@ -34,8 +32,17 @@ const H: &str = "POST /a/x HTTP/1.1\r\nHost: localhost\r\n";
 fn cases() -> Vec<(&'static str, String, Then)> {
     let with = |rest: &str| format!("{H}{rest}");
     vec![
-        ("both, chunked last", with("Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"), EchoedClosed(5)),
-        ("both, length last", with("Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n5\r\nhello\r\n0\r\n\r\n"), EchoedClosed(5)),
+        ("both, chunked last", with("Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"), Refused(400)),
+        ("both, length last", with("Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n5\r\nhello\r\n0\r\n\r\n"), Refused(400)),
+        ("a length behind a tab", with("Content-Length:\t5\r\n\r\nhello"), Refused(400)),
+        ("chunks to GET", with("Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n").replace("POST", "GET"), Echoed(5)),
+        ("a bad chunk to GET", with("Transfer-Encoding: chunked\r\n\r\n5\r\r;hello\r\n0\r\n\r\n").replace("POST", "GET"), Refused(400)),
+        ("chunk size and a space", with("Transfer-Encoding: chunked\r\n\r\n5 \r\nhello\r\n0\r\n\r\n"), Refused(400)),
+        ("an empty chunk extension", with("Transfer-Encoding: chunked\r\n\r\n5;\r\nhello\r\n0\r\n\r\n"), Refused(400)),
+        ("a control character in a chunk extension", with("Transfer-Encoding: chunked\r\n\r\n5;a\x01\r\nhello\r\n0\r\n\r\n"), Refused(400)),
+        ("the last chunk ended by LF", with("Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\n"), Refused(400)),
+        ("a fragment", get("/a/x#y"), Refused(400)),
+        ("raw bytes in the target", get("/a/caf\u{e9}"), Refused(400)),
         ("a list of lengths", with("Content-Length: 5, 5\r\n\r\nhello"), Refused(400)),
         ("two lengths", with("Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello"), Refused(400)),
         ("a length with a sign", with("Content-Length: +5\r\n\r\nhello"), Refused(400)),
@@ -83,7 +90,7 @@ fn cases() -> Vec<(&'static str, String, Then)> {
         // Dropped on the way, so that the origin has no limit to refuse by.
         ("100 fields", format!("GET /a/x HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X-Forwarded-A: b\r\n".repeat(99)), Echoed(0)),
         ("a head over 64 KiB", format!("GET /a/x HTTP/1.1\r\nHost: localhost\r\nA: {}\r\n\r\n", "b".repeat(66_000)), Refused(431)),
-        ("a method over 64 KiB", format!("{} /a/x HTTP/1.1\r\nHost: localhost\r\n\r\n", "G".repeat(66_000)), Refused(431)),
+        ("a method over 64 KiB", format!("{} /a/x HTTP/1.1\r\nHost: localhost\r\n\r\n", "G".repeat(66_000)), Refused(400)),
         ("a head of 60 KiB", format!("GET /a/x HTTP/1.1\r\nHost: localhost\r\nA: {}\r\n\r\n", "b".repeat(60_000)), Echoed(0)),
         ("a length over the limit", with("Content-Length: 100001\r\n\r\n"), Refused(413)),
         ("chunks over the limit", with(&format!("Transfer-Encoding: chunked\r\n\r\n186a1\r\n{}\r\n0\r\n\r\n", "x".repeat(100_001))), Refused(413)),
@@ -112,9 +119,9 @@ async fn every_case_is_refused_or_sent_on_in_one_meaning_only() {
                 assert_eq!(status, Some(expected), "{case}");
                 true
             }
-            Echoed(bytes) | EchoedClosed(bytes) => {
+            Echoed(bytes) => {
                 assert_eq!((status, body), (Some(200), bytes), "{case}");
-                matches!(then, EchoedClosed(_))
+                false
             }
             Closed => {
                 assert!(matches!(status, None | Some(400 | 505)), "{case}: {status:?}");
@@ -127,7 +134,7 @@ async fn every_case_is_refused_or_sent_on_in_one_meaning_only() {
         let recorded = origin.take();
         match then {
             Refused(_) | Closed => assert!(recorded.iter().all(|r| !r.body_complete), "{case}: {recorded:?}"),
-            Echoed(bytes) | EchoedClosed(bytes) => {
+            Echoed(bytes) => {
                 assert_eq!(recorded.len(), 1, "{case}");
                 assert!(recorded[0].body_complete && recorded[0].body_bytes == bytes, "{case}");
                 assert_eq!(recorded[0].fields.get_all("authorization").iter().count(), 1, "{case}");
@@ -222,6 +229,18 @@ async fn pipelined_requests_are_answered_in_order_and_garbage_behind_them_is_400
         answers.iter().map(|(status, length)| (*status, if *status == 200 { *length } else { 0 })).collect();
     assert_eq!(lengths, [(200, 3), (404, 0), (200, 5), (400, 0)]);
     assert!(client.closes(SOON).await);
+    // What is refused at the head of a connection is refused behind others, too.
+    origin.take();
+    let both = format!("{H}Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
+    let chunked = format!("{H}Transfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\n");
+    for behind in [post("/a/1", "one"), chunked] {
+        let mut client = scene.client().await;
+        client.send(format!("{behind}{both}")).await;
+        assert_eq!(client.answer().await.unwrap().status, 200);
+        assert_eq!(client.answer().await.unwrap().status, 400);
+        assert!(client.closes(SOON).await);
+        assert_eq!(origin.take().len(), 1);
+    }
 }
 
 #[tokio::test]

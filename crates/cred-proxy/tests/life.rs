@@ -194,7 +194,7 @@ fn spawn_to_eof(mut command: std::process::Command, stdin: &str) -> Scene {
 async fn the_admin_endpoint_tells_and_the_healthcheck_asks() {
     let ca = Ca::new();
     let mut scene = Scene::start(&bundle(&[route("/a/", NOWHERE.into(), &json!({}))], &ca), &[]);
-    for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/metrics", 404)] {
+    for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/other", 404)] {
         assert_eq!(raw::ask(scene.admin, get(path)).await.unwrap().status, status, "{path}");
     }
     let admin = scene.admin.to_string();

@@ -1,0 +1,336 @@
+//! What the HTTP library reads from downstream, watched for what it would let pass without telling
+//! us: a Content-Length beside a Transfer-Encoding (it drops one), a fragment or raw bytes in the
+//! target (it drops or keeps them), a sloppy end of a chunk.
+//!
+//! A byte that must not stand where it stands in a head is made a NUL, which the library refuses
+//! with 400. Behind one that must not stand in chunked content reading fails, which ends the upload.
+//! Were the watch ever to lose its place, that is all it could do.
+
+/// Follows the bytes of a connection.
+#[derive(Debug, Default)]
+pub struct Watch {
+    at: At,
+    name: Name,
+    chunked: bool,
+    length: Option<u64>,
+    upgrade: bool,
+}
+
+/// What became of some bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// All of them may be read.
+    All,
+    /// Only so many: the last of them, in a head, was made a NUL.
+    Head(usize),
+    /// Only so many, and then reading must fail.
+    Content(usize),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum At {
+    /// Before a request line.
+    #[default]
+    Start,
+    Method(u8),
+    Target,
+    /// The version, or a field's value of no interest.
+    Line,
+    /// A field's line begins, or the head ends.
+    LineStart,
+    HeadEnd,
+    Name,
+    Length(Option<u64>),
+    Content(u64),
+    Size(u64, u8),
+    Extension(u64, Quotes),
+    SizeEnd(u64),
+    Data(u64),
+    DataEnd,
+    DataEndLine,
+    TrailerStart,
+    Trailer,
+    ContentEnd,
+    /// Another protocol may be spoken from here on, or something was refused.
+    Off,
+}
+
+/// Within a chunk extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Quotes {
+    /// Behind a `;`.
+    Begin,
+    Out,
+    In,
+}
+
+/// The beginning of a field's name, in lower case.
+#[derive(Debug, Default)]
+struct Name {
+    bytes: [u8; LONGEST],
+    length: usize,
+}
+
+/// `transfer-encoding`.
+const LONGEST: usize = 17;
+
+/// No method is longer.
+const LONGEST_METHOD: u8 = 64;
+
+impl Watch {
+    /// Follows these bytes, and changes what the library must refuse.
+    pub fn see(&mut self, bytes: &mut [u8]) -> Seen {
+        let mut n = 0;
+        while let Some(byte) = bytes.get(n).copied() {
+            let left = (bytes.len() - n) as u64;
+            // Content is passed over, not looked at.
+            match self.at {
+                At::Off => return Seen::All,
+                At::Content(length) | At::Data(length) if length > left => {
+                    self.at = self.passed(length - left);
+                    return Seen::All;
+                }
+                At::Content(length) | At::Data(length) => {
+                    self.at = self.passed(0);
+                    n += usize::try_from(length).unwrap_or(usize::MAX);
+                    continue;
+                }
+                _ => {}
+            }
+            let in_content = self.is_in_content();
+            if !self.step(byte) {
+                self.at = At::Off;
+                if in_content {
+                    return Seen::Content(n);
+                }
+                bytes[n] = 0;
+                return Seen::Head(n + 1);
+            }
+            n += 1;
+        }
+        Seen::All
+    }
+
+    /// Within content of which so much is left.
+    fn passed(&self, left: u64) -> At {
+        match (self.at, left) {
+            (At::Data(_), 0) => At::DataEnd,
+            (At::Data(_), left) => At::Data(left),
+            (_, 0) => At::Start,
+            (_, left) => At::Content(left),
+        }
+    }
+
+    fn is_in_content(&self) -> bool {
+        use At::{Extension, Size, SizeEnd};
+        matches!(self.at, Size(..) | Extension(..) | SizeEnd(_) | At::DataEnd | At::DataEndLine)
+            || matches!(self.at, At::TrailerStart | At::Trailer | At::ContentEnd)
+    }
+
+    /// One byte further; false when it must not stand there.
+    fn step(&mut self, byte: u8) -> bool {
+        if matches!(self.at, At::Name) && byte == b':' {
+            return self.named();
+        }
+        let next = match (self.at, byte) {
+            (At::Start, b'\r' | b'\n') => Some(At::Start),
+            (At::Start, _) => {
+                (self.chunked, self.length, self.upgrade) = (false, None, false);
+                Some(At::Method(1))
+            }
+            (At::Method(_), b' ') => Some(At::Target),
+            (At::Method(length), _) => (length < LONGEST_METHOD).then(|| At::Method(length + 1)),
+            (At::Target, b' ') => Some(At::Line),
+            (At::Target, _) if byte == b'#' || !byte.is_ascii() => None,
+            (At::LineStart, b'\r') => Some(At::HeadEnd),
+            (At::LineStart | At::HeadEnd, b'\n') => Some(self.end_head()),
+            (At::Target | At::Line | At::Name | At::Length(_), b'\n') => Some(At::LineStart),
+            (At::LineStart, _) => {
+                self.name.length = 0;
+                self.name.push(byte);
+                Some(At::Name)
+            }
+            (At::Name, _) => {
+                self.name.push(byte);
+                Some(At::Name)
+            }
+            (At::Target | At::Line, _) | (At::Length(_), b'\r' | b' ') => Some(self.at),
+            (At::Length(before), b'0'..=b'9') => {
+                // One that is too large is the library's to refuse.
+                let length = before.unwrap_or(0).saturating_mul(10).saturating_add(u64::from(byte - b'0'));
+                self.length = Some(length);
+                Some(At::Length(self.length))
+            }
+            _ => self.step_in_content(byte),
+        };
+        self.at = next.unwrap_or(At::Off);
+        next.is_some()
+    }
+
+    fn step_in_content(&self, byte: u8) -> Option<At> {
+        match (self.at, byte) {
+            (At::Size(size, 1..), b';') => Some(At::Extension(size, Quotes::Begin)),
+            (At::Size(size, 1..), b'\r') => Some(At::SizeEnd(size)),
+            (At::Size(size, digits @ 0..16), _) => {
+                let digit = char::from(byte).to_digit(16)?;
+                Some(At::Size(size << 4 | u64::from(digit), digits + 1))
+            }
+            (At::Extension(size, quotes), _) => match (quotes, byte) {
+                (Quotes::Out, b'\r') => Some(At::SizeEnd(size)),
+                (Quotes::Out, b';') => Some(At::Extension(size, Quotes::Begin)),
+                (Quotes::Out, b'"') => Some(At::Extension(size, Quotes::In)),
+                (Quotes::In, b'"') => Some(At::Extension(size, Quotes::Out)),
+                (Quotes::In, b'\t' | b' '..=b'~' | 0x80..) => Some(self.at),
+                (Quotes::Begin, b' ') | (Quotes::Out, b' ' | b'=') => Some(self.at),
+                (Quotes::Begin | Quotes::Out, _) => {
+                    is_token(byte).then_some(At::Extension(size, Quotes::Out))
+                }
+                _ => None,
+            },
+            (At::SizeEnd(0), b'\n') => Some(At::TrailerStart),
+            (At::SizeEnd(size), b'\n') => Some(At::Data(size)),
+            (At::DataEnd, b'\r') => Some(At::DataEndLine),
+            (At::DataEndLine, b'\n') => Some(At::Size(0, 0)),
+            (At::TrailerStart, b'\r') => Some(At::ContentEnd),
+            (At::TrailerStart, b'\n') => None,
+            (At::TrailerStart, _) => Some(At::Trailer),
+            (At::Trailer, b'\n') => Some(At::TrailerStart),
+            (At::Trailer, _) => Some(At::Trailer),
+            (At::ContentEnd, b'\n') => Some(At::Start),
+            _ => None,
+        }
+    }
+
+    /// A field's name is whole; false when the field must not stand beside another.
+    fn named(&mut self) -> bool {
+        self.at = At::Line;
+        match self.name.text() {
+            b"content-length" => {
+                self.at = At::Length(None);
+                !self.chunked
+            }
+            b"transfer-encoding" => {
+                self.chunked = true;
+                self.length.is_none()
+            }
+            b"upgrade" => {
+                self.upgrade = true;
+                true
+            }
+            _ => true,
+        }
+    }
+
+    fn end_head(&self) -> At {
+        match self.length {
+            // If it is granted, what follows is no HTTP; if not, it is only not watched.
+            _ if self.upgrade => At::Off,
+            _ if self.chunked => At::Size(0, 0),
+            Some(length) if length > 0 => At::Content(length),
+            _ => At::Start,
+        }
+    }
+}
+
+impl Name {
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.length) {
+            *place = byte.to_ascii_lowercase();
+        }
+        self.length = self.length.saturating_add(1);
+    }
+
+    /// The name, or nothing when it is longer than those that matter.
+    fn text(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const OK: &[&str] = &[
+        "GET /x?y=%20 HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe#\n\r",
+        "POST /x HTTP/1.1\nHost: a\ncontent-length:006\n\n#\u{e9}###",
+        "POST /x HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+        "POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nA;a=b;c=\"x y;\" ; d\r\n#\u{e9}\r\n56789\r\n0\r\nX: y\r\n\r\n",
+        "\r\n\r\nPUT / HTTP/1.1\r\nX-Content-Length: 5\r\nTransfer: x\r\nA:#\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+    ];
+
+    #[test]
+    fn what_must_not_stand_is_found_where_it_stands() {
+        for (before, rest) in [
+            ("GET /a", "#b HTTP/1.1\r\n\r\n"),
+            ("GET /caf", "\u{e9} HTTP/1.1\r\n\r\n"),
+            ("POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding", ": chunked\r\n\r\n"),
+            ("POST / HTTP/1.1\r\ntransfer-encoding:x\r\nA: b\r\nCONTENT-LENGTH", ": 5\r\n\r\n"),
+            ("POST / HTTP/1.1\r\nContent-Length:", "\t5\r\n\r\nhello"),
+            ("POST / HTTP/1.1\r\nContent-Length: ", "+5\r\n\r\nhello"),
+        ] {
+            let mut bytes = format!("{before}{rest}").into_bytes();
+            assert_eq!(Watch::default().see(&mut bytes), Seen::Head(before.len() + 1), "{before}{rest}");
+            assert_eq!(bytes[before.len()], 0);
+        }
+        assert_eq!(Watch::default().see(&mut [b'A'; 100]), Seen::Head(65));
+        let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for (before, rest) in [
+            ("5", " \r\nhello\r\n0\r\n\r\n"),
+            ("5", "\nhello\r\n"),
+            ("5\r", "\r;ABCD\r\n"),
+            ("5\r\nhello", "0\r\n\r\n"),
+            ("5\r\nhello\r", "0"),
+            ("", "+5\r\n"),
+            ("0", "x5\r\n"),
+            ("", "\r\n"),
+            ("5;", "\r\nhello"),
+            ("5;a;", ";b\r\n"),
+            ("5;a", "\u{1}\r\n"),
+            ("5;a", "[b\r\n"),
+            ("5;a=\"b", "\r\nhello"),
+            ("0000000000000005", "5\r\n"),
+            ("5\r\nhello\r\n0\r\n", "\n"),
+            ("5\r\nhello\r\n0\r\nX: y\r\n", "\n"),
+        ] {
+            let mut bytes = format!("{head}{before}{rest}").into_bytes();
+            let expected = Seen::Content(head.len() + before.len());
+            assert_eq!(Watch::default().see(&mut bytes), expected, "{before}{rest}");
+        }
+    }
+
+    #[test]
+    fn behind_an_upgrade_nothing_is_touched() {
+        let mut watch = Watch::default();
+        let mut bytes = b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n\x81#\xff / A#".to_vec();
+        let sent = bytes.clone();
+        assert_eq!((watch.see(&mut bytes), bytes), (Seen::All, sent));
+    }
+
+    proptest! {
+        #[test]
+        fn good_requests_pass_untouched_however_they_are_cut(
+            order in proptest::collection::vec(0..OK.len(), 1..5),
+            cuts in proptest::collection::vec(1..40_usize, 1..20),
+        ) {
+            let all: Vec<u8> = order.iter().flat_map(|n| OK[*n].bytes()).collect();
+            let (mut watch, mut at, mut cuts) = (Watch::default(), 0, cuts.iter().cycle());
+            while at < all.len() {
+                let end = (at + cuts.next().copied().unwrap_or(1)).min(all.len());
+                let mut piece = all[at..end].to_vec();
+                prop_assert_eq!(watch.see(&mut piece), Seen::All);
+                prop_assert_eq!(&piece, &all[at..end]);
+                at = end;
+            }
+            prop_assert_eq!(watch.at, At::Start);
+        }
+    }
+}
