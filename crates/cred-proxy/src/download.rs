@@ -20,8 +20,9 @@ use crate::{
 #[derive(Debug)]
 pub struct Content {
     source: Source,
-    log: RequestLog,
-    _busy: Busy,
+    /// Of an answer whose request ends with its content.
+    log: Option<RequestLog>,
+    _busy: Option<Busy>,
 }
 
 /// An upstream's content, and the connection that it comes on.
@@ -56,7 +57,12 @@ impl Content {
     pub fn own(bytes: Bytes, mut log: RequestLog, busy: Busy) -> Self {
         log.down_bytes = bytes.len() as u64;
         log.ended();
-        Self { source: Source::Own((!bytes.is_empty()).then_some(bytes)), log, _busy: busy }
+        Self { source: Source::Own((!bytes.is_empty()).then_some(bytes)), log: Some(log), _busy: Some(busy) }
+    }
+
+    /// None, of an answer after which the request goes on.
+    pub fn none() -> Self {
+        Self { source: Source::Own(None), log: None, _busy: None }
     }
 
     /// An upstream's content.
@@ -64,7 +70,7 @@ impl Content {
         if download.is_end() {
             log.ended();
         }
-        Self { source: Source::Upstream(Box::new(download)), log, _busy: busy }
+        Self { source: Source::Upstream(Box::new(download)), log: Some(log), _busy: Some(busy) }
     }
 }
 
@@ -203,19 +209,20 @@ impl Body for Content {
             Source::Upstream(download) => download,
         };
         let Poll::Ready(polled) = download.poll_data(cx) else { return Poll::Pending };
+        let Some(log) = &mut this.log else { return Poll::Ready(None) };
         match &polled {
             Some(Ok(data)) => {
-                this.log.down_bytes += data.len() as u64;
-                this.log.redacted_bytes = download.redactor.as_ref().map_or(0, Redactor::redacted);
+                log.down_bytes += data.len() as u64;
+                log.redacted_bytes = download.redactor.as_ref().map_or(0, Redactor::redacted);
                 if download.is_end() {
-                    this.log.ended();
+                    log.ended();
                 }
             }
-            None => this.log.ended(),
+            None => log.ended(),
             Some(Err(error)) => {
                 // A client that went away while uploading cuts the upstream's answer too.
                 let side = download.upload.fault().map_or(Side::Upstream, |_| Side::Downstream);
-                this.log.side_is(side);
+                log.side_is(side);
                 tracing::debug!(event = "answer_cut", route = %download.route.path, error = sidecar::exit::chain(error));
             }
         }

@@ -1,6 +1,11 @@
 //! A request's way: judged, stripped, given its credential, sent, and its answer built anew.
 
-use std::{net::IpAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{
@@ -16,11 +21,14 @@ use crate::{
     downstream::{Busy, Phase},
     fields, framing,
     link::{Link, LinkError},
+    redact::Redactor,
     refusal::{Reason, Side},
     request_log::RequestLog,
     route::Route,
+    tunnel::Tunnel,
+    upgrade,
     upload::{Progress, Upload, UploadLimits},
-    upstream::Connector,
+    upstream::{Connector, UpstreamStream},
     verdict::{Policy, Verdict},
 };
 
@@ -57,6 +65,15 @@ pub struct Arrival {
     pub phase: Phase,
     /// Cancelled when the proxy is about to end.
     pub drain: CancellationToken,
+    /// What the connection becomes when the 101 is out.
+    pub tunnel: Mutex<Option<Tunnel>>,
+}
+
+impl Arrival {
+    /// The tunnel that the connection is now to be, if it is.
+    pub fn tunnel(&self) -> MutexGuard<'_, Option<Tunnel>> {
+        self.tunnel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Proxy {
@@ -79,10 +96,21 @@ impl Proxy {
         let limits = UploadLimits { max_body: self.policy.max_body, timeout: self.limits.request_body };
         let (upload, progress) = Upload::new(incoming, limits);
         log.up = Some(progress.clone());
-        let method = head.method.clone();
-        let request = self.to_upstream(head, upload, &route, target);
-        match self.exchange(request, &method, &route, &progress).await {
-            Ok(answer) => relay(answer, log, busy),
+        let asked =
+            Asked { method: head.method.clone(), upgrade: progress.is_done() && upgrade::is_asked(&head) };
+        let request = self.to_upstream(head, upload, &route, target, asked.upgrade);
+        match self.exchange(request, &asked, &route, &progress).await {
+            Ok(Answered::Relay(answer)) => relay(answer, log, busy),
+            Ok(Answered::Switched { fields, upstream, early }) => {
+                log.answered(StatusCode::SWITCHING_PROTOCOLS.as_u16());
+                let redactor = route.redaction.as_ref().map(Redactor::of);
+                let tunnel = Tunnel { upstream: *upstream, early, redactor, up: progress, log, busy };
+                *arrival.tunnel() = Some(tunnel);
+                let mut answer = Response::new(Content::none());
+                *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+                *answer.headers_mut() = fields;
+                answer
+            }
             Err(reason) => refuse(progress.fault().unwrap_or(reason), log, busy),
         }
     }
@@ -94,6 +122,7 @@ impl Proxy {
         upload: Upload,
         route: &Route,
         target: PathAndQuery,
+        upgrade: bool,
     ) -> Request<Upload> {
         let empty = hyper::body::Body::is_end_stream(&upload);
         let mut fields = fields::to_upstream(&head.headers, route, &self.policy.routes.injected);
@@ -104,6 +133,9 @@ impl Proxy {
         if !empty && hyper::body::Body::size_hint(&upload).exact().is_none() {
             // Said expressly: the library would send a GET without its content.
             fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        if upgrade {
+            upgrade::put(&mut fields);
         }
         route.credential.inject(&mut fields);
         let mut request = Request::new(upload);
@@ -116,17 +148,17 @@ impl Proxy {
     async fn exchange(
         &self,
         mut request: Request<Upload>,
-        method: &Method,
+        asked: &Asked,
         route: &Arc<Route>,
         progress: &Arc<Progress>,
-    ) -> Result<Relay, Reason> {
+    ) -> Result<Answered, Reason> {
         loop {
             let (mut link, fresh) = match route.pool.take().await {
                 Some(link) => (link, false),
                 None => (self.connect(route).await?, true),
             };
             match self.ask(&mut link, request, progress).await {
-                Ok(answer) => return self.check(answer, link, method, route, progress).await,
+                Ok(answer) => return self.check(answer, link, asked, route, progress).await,
                 // Not a byte of it went out on a connection that had waited: this is no retry.
                 Err(Silence::Link(LinkError::NotSent(unsent))) if !fresh => request = *unsent,
                 Err(silence) => {
@@ -173,15 +205,16 @@ impl Proxy {
         &self,
         answer: Response<Incoming>,
         link: Link,
-        method: &Method,
+        asked: &Asked,
         route: &Arc<Route>,
         progress: &Arc<Progress>,
-    ) -> Result<Relay, Reason> {
+    ) -> Result<Answered, Reason> {
         let (head, incoming) = answer.into_parts();
         let refused = match head.status {
-            // We asked for no upgrade, and for no proxy.
-            StatusCode::SWITCHING_PROTOCOLS | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-                Some(Reason::UpstreamProtocol)
+            // We asked for no proxy.
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => Some(Reason::UpstreamProtocol),
+            StatusCode::SWITCHING_PROTOCOLS => {
+                upgrade::check_granted(asked.upgrade, &head.headers, route).err()
             }
             StatusCode::PARTIAL_CONTENT if route.redaction.is_some() => Some(Reason::NotRedactable),
             _ if route.redaction.is_some() && is_encoded(&head.headers) => Some(Reason::NotRedactable),
@@ -196,8 +229,18 @@ impl Proxy {
             );
             return Err(reason);
         }
-        let without_content = framing::is_without_content(method, head.status);
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let mut fields = fields::to_downstream(&head.headers, route, false);
+            upgrade::put(&mut fields);
+            let (upstream, early) = link.into_stream().await.ok_or(Reason::UpstreamProtocol)?;
+            return Ok(Answered::Switched { fields, upstream: Box::new(upstream), early });
+        }
+        let without_content = framing::is_without_content(&asked.method, head.status);
         let mut fields = fields::to_downstream(&head.headers, route, without_content);
+        if asked.upgrade {
+            // What the caller may have sent for its tunnel must not be read as a request.
+            fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if head.status == StatusCode::NO_CONTENT {
             fields.remove(header::CONTENT_LENGTH);
         }
@@ -211,7 +254,7 @@ impl Proxy {
         let timeout = self.limits.response_body;
         let download =
             Download::begin(incoming, link, route.clone(), progress.clone(), reusable, timeout).await;
-        Ok(Relay { status: head.status, fields, download })
+        Ok(Answered::Relay(Relay { status: head.status, fields, download }))
     }
 
     fn list_routes(&self, log: RequestLog, busy: Busy) -> Response<Content> {
@@ -221,6 +264,24 @@ impl Proxy {
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         answer
     }
+}
+
+/// What was asked of the upstream, as far as its answer depends on it.
+struct Asked {
+    method: Method,
+    upgrade: bool,
+}
+
+/// An answer that may reach the caller.
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one, boxed once it is relayed")]
+enum Answered {
+    Relay(Relay),
+    /// A 101: the stream and what came behind it.
+    Switched {
+        fields: http::HeaderMap,
+        upstream: Box<UpstreamStream>,
+        early: Bytes,
+    },
 }
 
 /// An answer that may be relayed.

@@ -72,7 +72,7 @@ fn rewritten(value: &HeaderValue, route: &Route) -> Option<HeaderValue> {
 }
 
 /// The fields that `Connection` says are of this connection only.
-fn nominated(fields: &HeaderMap) -> Vec<String> {
+pub fn nominated(fields: &HeaderMap) -> Vec<String> {
     let values = fields.get_all(header::CONNECTION).iter();
     let options = values.flat_map(|value| value.as_bytes().split(|b| *b == b','));
     options.map(|option| String::from_utf8_lossy(option.trim_ascii()).to_ascii_lowercase()).collect()
@@ -130,7 +130,7 @@ const NEVER_TO_UPSTREAM: &[&str] = &[
 ];
 
 /// A token can be found only in content that is whole and not encoded.
-const WHOLE_AND_PLAIN: &[&str] = &["accept-encoding", "if-range", "range"];
+const WHOLE_AND_PLAIN: &[&str] = &["accept-encoding", "if-range", "range", "sec-websocket-extensions"];
 
 /// Our own word must not be an upstream's.
 const NEVER_TO_DOWNSTREAM: &[&str] = &["x-cred-proxy"];

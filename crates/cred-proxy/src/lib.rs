@@ -12,13 +12,12 @@
 //! | which fields pass | [`fields`], [`inject`], [`location`], [`framing`] |
 //! | connections to upstreams | [`dial`], [`upstream`], [`link`], [`pool`] |
 //! | connections from downstream | [`workers`], [`server`], [`downstream`], [`watch`], [`stall`], [`upload`], [`download`] |
+//! | what follows a 101 | [`upgrade`], [`tunnel`] |
 //! | tokens | [`tokens`], [`harden`] |
 //! | how an echoed token is hidden | [`redact`] |
 //! | the process | [`args`], [`run`] |
 //!
-//! Not yet: redaction of tokens that an upstream echoes (a redacting route already asks for
-//! plain, whole content, which redaction will need), upgrades, an upstream
-//! proxy, metrics.
+//! Not yet: an upstream proxy, metrics.
 
 #![forbid(unsafe_code)]
 
@@ -45,6 +44,8 @@ pub mod server;
 pub mod stall;
 pub mod target;
 pub mod tokens;
+pub mod tunnel;
+pub mod upgrade;
 pub mod upload;
 pub mod upstream;
 pub mod verdict;

@@ -13,6 +13,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
@@ -100,6 +101,21 @@ impl Link {
         if !self.ended {
             self.ended = Pin::new(&mut self.connection).poll(cx).is_ready();
         }
+    }
+
+    /// Gives up the stream after a 101, with what came behind that. `None`: a request is still under way.
+    pub async fn into_stream(mut self) -> Option<(UpstreamStream, Bytes)> {
+        // The library is done with a connection once it has seen the 101.
+        poll_fn(|cx| {
+            self.drive(cx);
+            Poll::Ready(())
+        })
+        .await;
+        if !self.ended {
+            return None;
+        }
+        let parts = self.connection.into_parts();
+        Some((parts.io.into_inner(), parts.read_buf))
     }
 
     /// Whether the connection has ended, as far as it was driven.

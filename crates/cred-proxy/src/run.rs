@@ -195,6 +195,8 @@ async fn start(parsed: &Parsed<Args>) -> Result<(), Failure> {
     let limits = ServerLimits {
         read: ReadTimeouts { head: args.header_timeout, keep_alive: args.keep_alive_timeout },
         write: args.write_timeout.0,
+        // Before the deadline, so that its end can be told.
+        grace: args.common.drain_timeout.mul_f32(0.9),
     };
     let room = Arc::new(Room::new(usize::try_from(args.max_connections).unwrap_or(usize::MAX)));
     let server = || Server { proxy: proxy.clone(), limits, room: room.clone(), open: open.clone() };

@@ -1,6 +1,11 @@
 //! The listener's side of the proxy: connections in, each with its requests one after another.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -29,6 +34,8 @@ pub struct ServerLimits {
     pub read: ReadTimeouts,
     /// The longest that downstream may take nothing while we write.
     pub write: Option<Duration>,
+    /// How long a tunnel may go on when the proxy is about to end.
+    pub grace: Duration,
 }
 
 /// Who has room, on all threads together.
@@ -115,8 +122,10 @@ async fn connection(stream: TcpStream, proxy: Arc<Proxy>, limits: ServerLimits, 
     tune(&stream);
     let Ok(local) = stream.local_addr() else { return };
     let stream = Downstream::new(Stall::new(stream, limits.write), limits.read);
-    let arrival = Arrival { local: local.ip(), phase: stream.phase(), drain: drain.clone() };
+    let arrival =
+        Arrival { local: local.ip(), phase: stream.phase(), drain: drain.clone(), tunnel: Mutex::default() };
     let answering = Arc::new((proxy, arrival));
+    let answered = answering.clone();
     let service = service_fn(move |request| {
         let answering = answering.clone();
         async move {
@@ -139,8 +148,18 @@ async fn connection(stream: TcpStream, proxy: Arc<Proxy>, limits: ServerLimits, 
             (&mut serving).await
         }
     };
-    if let Err(error) = served {
-        tracing::debug!(event = "connection_error", error = sidecar::exit::chain(&error));
+    let tunnel = answered.1.tunnel().take();
+    match (served, tunnel) {
+        (Ok(()), Some(tunnel)) => {
+            let parts = serving.into_parts();
+            // Boxed: it would else weigh on every connection.
+            let running = tunnel.run(parts.io.into_inner(), parts.read_buf, &drain, limits.grace);
+            return Box::pin(running).await;
+        }
+        (Ok(()), None) => {}
+        (Err(error), _) => {
+            tracing::debug!(event = "connection_error", error = sidecar::exit::chain(&error));
+        }
     }
     tokio::select! {
         biased;

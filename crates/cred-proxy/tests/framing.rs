@@ -308,7 +308,7 @@ async fn an_upgrade_that_is_asked_for_again_and_again_is_an_ordinary_request() {
     let scene = Scene::start(&bundle(&[route("/a/", origin.addr(), &json!({}))], &ca), &[]);
     let mut client = scene.client().await;
     for _ in 0..3 {
-        let upgrade = "Upgrade: websocket\r\nConnection: upgrade\r\n\r\n";
+        let upgrade = "Upgrade: h2c\r\nConnection: upgrade\r\n\r\n";
         let answer = client.ask(get("/a/x").replace("\r\n\r\n", &format!("\r\n{upgrade}"))).await.unwrap();
         assert_eq!(answer.status, 200);
     }
