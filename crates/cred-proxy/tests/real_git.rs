@@ -69,15 +69,22 @@ async fn the_hosts_own_name_is_used_through_insteadof() {
     let scene = host.proxied(&[]);
     let home = Home::new();
     let base = format!("url.http://{}/git/.insteadOf", scene.addr);
-    home.git(&["config", "--global", &base, "https://git.example.com/"]).await.well();
-    home.git(&["clone", "--quiet", "https://git.example.com/project.git", "here"]).await.well();
+    let project = format!("{NAME}project.git");
+    home.git(&["config", "--global", &base, NAME]).await.well();
+    home.git(&["clone", "--quiet", &project, "here"]).await.well();
     home.commit("here", "first").await;
     home.git(&["-C", "here", "push", "--quiet", "origin", "HEAD:main"]).await.well();
-    home.git(&["clone", "--quiet", "https://git.example.com/project.git", "again"]).await.well();
-    assert_eq!(std::fs::read_to_string(home.path("again/first")).unwrap(), "first");
+    // In an agent's environment the same stands in variables.
+    let (other, variables) = (Home::new(), [("COUNT", "1"), ("KEY_0", &base), ("VALUE_0", NAME)]);
+    let mut clone = other.command(&["clone", "--quiet", &project, "again"]);
+    clone.envs(variables.map(|(name, value)| (format!("GIT_CONFIG_{name}"), value)));
+    ran(clone).await.well();
+    assert_eq!(std::fs::read_to_string(other.path("again/first")).unwrap(), "first");
     // What stands in the checkout is the name that the user wrote.
-    let remote = std::fs::read_to_string(home.path("again/.git/config")).unwrap();
-    assert!(remote.contains("https://git.example.com/project.git"), "{remote}");
+    for config in [home.path("here/.git/config"), other.path("again/.git/config")] {
+        let config = std::fs::read_to_string(config).unwrap();
+        assert!(config.contains(&format!("url = {project}\n")), "{config}");
+    }
 }
 
 #[tokio::test]
@@ -225,6 +232,9 @@ impl Home {
         std::fs::read_to_string(self.path("trace")).unwrap_or_default()
     }
 }
+
+/// What the user calls the host.
+const NAME: &str = "https://git.example.com/";
 
 /// `git` and the scene's token.
 const BASIC: &str = "Basic Z2l0OnRvay1zM2NyZXQvMDErMjM=";

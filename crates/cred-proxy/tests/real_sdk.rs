@@ -28,16 +28,18 @@ const PLACEHOLDER: &str = "sk-ant-placeholder-0000";
 
 #[tokio::test]
 async fn each_delta_is_yielded_before_the_next_is_sent() {
-    let key = json!({"auth": {"scheme": "header", "name": "x-api-key"}});
-    for (how, changes, field, credential) in [
-        ("api_key", key, "x-api-key", TOKEN.to_owned()),
-        ("auth_token", json!({"auth": {"scheme": "bearer"}}), "authorization", format!("Bearer {TOKEN}")),
+    let key = json!({"scheme": "header", "name": "x-api-key"});
+    for (variable, auth, field, credential) in [
+        ("ANTHROPIC_API_KEY", key, "x-api-key", TOKEN.to_owned()),
+        ("ANTHROPIC_AUTH_TOKEN", json!({"scheme": "bearer"}), "authorization", format!("Bearer {TOKEN}")),
     ] {
         let mut api = Api::start(field, credential.clone()).await;
+        let changes = json!({"auth": auth, "allow": [{"methods": ["POST"], "path": "/v1/messages"}]});
         let routes = [route("/anthropic/", api.origin.addr(), &changes)];
         let scene = Scene::start(&bundle(&routes, &api.ca), &[]);
-        let base = format!("http://{}/anthropic", scene.addr);
-        let mut sdk = Running::start(python("anthropic_stream.py", &[&base, how, PLACEHOLDER]));
+        let mut sdk = python("anthropic_stream.py", &[]);
+        sdk.env("ANTHROPIC_BASE_URL", format!("http://{}/anthropic", scene.addr)).env(variable, PLACEHOLDER);
+        let mut sdk = Running::start(sdk);
         let (asked, events) = timeout(LONG, api.asked.recv()).await.unwrap().unwrap();
         let say = async |name: &str, mut data: Value| {
             data["type"] = json!(name);
@@ -80,9 +82,9 @@ async fn without_the_proxy_the_placeholder_is_worth_nothing() {
     let api = Api::start("x-api-key", TOKEN.to_owned()).await;
     let ca = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(ca.path(), api.ca.pem()).unwrap();
-    let base = format!("https://{}", api.origin.addr());
-    let mut sdk = python("anthropic_stream.py", &[&base, "api_key", PLACEHOLDER]);
-    sdk.env("SSL_CERT_FILE", ca.path());
+    let mut sdk = python("anthropic_stream.py", &[]);
+    sdk.env("ANTHROPIC_BASE_URL", format!("https://{}", api.origin.addr()));
+    sdk.env("ANTHROPIC_API_KEY", PLACEHOLDER).env("SSL_CERT_FILE", ca.path());
     let ran = ran(sdk).await;
     assert!(!ran.status.success() && ran.err.contains("AuthenticationError"), "{}", ran.err);
 }
