@@ -184,7 +184,8 @@ async fn linger(
 ) -> std::io::Result<()> {
     stream.shutdown().await?;
     let mut left = MAX_LINGER;
-    let mut scratch = [0; 1024];
+    // On the heap: the connection's future would otherwise be larger by it from its beginning.
+    let mut scratch = vec![0; 16 * 1024];
     while left > 0 {
         match stream.read(&mut scratch).await? {
             0 => break,
@@ -198,10 +199,11 @@ async fn linger(
 const MAX_HEAD: usize = 64 * 1024;
 
 /// A moment for the peer to read the answer.
-const LINGER: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_secs(3);
 
-/// Past this the peer is not reading but sending.
-const MAX_LINGER: usize = 256 * 1024;
+/// More than the buffers of both ends hold (10 MB with Linux's `tcp_wmem` and `tcp_rmem`): a peer
+/// that sends on past this has not looked for an answer. An upload can fill them before it looks.
+const MAX_LINGER: usize = 16 << 20;
 
 /// Beyond so many, connections are closed without a word.
 const MAX_TURNED_AWAY: usize = 64;

@@ -131,6 +131,24 @@ async fn an_answer_that_comes_early_is_relayed_and_the_upload_stopped() {
 }
 
 #[tokio::test]
+async fn an_early_answer_is_found_by_a_caller_that_has_sent_megabytes_before_it_looks() {
+    let ca = Ca::new();
+    let answer = "HTTP/1.1 413 Payload Too Large\r\nContent-Length: 3\r\n\r\nbig";
+    let script = Script { bytes: answer.into(), then: Then::Stall };
+    let origin = RawOrigin::start(&ca.server(&["127.0.0.1"]), script).await;
+    let scene = Scene::start(&bundle(&[route("/a/", origin.addr(), &json!({}))], &ca), &[]);
+    let mut client = scene.client().await;
+    client.send("POST /a/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n").await;
+    scene.requests_logged(1).await;
+    let mut stream = client.into_stream();
+    // curl gives up when it cannot send, without a look at what has come.
+    tokio::time::timeout(SOON, stream.write_all(&[7; 10_000_000])).await.unwrap().unwrap();
+    let mut answer = String::new();
+    let _ = tokio::time::timeout(SOON, stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.ends_with("\r\n\r\nbig"), "{answer}");
+}
+
+#[tokio::test]
 async fn behind_an_early_error_nothing_more_is_sent_up() {
     let ca = Ca::new();
     let (bodies, mut body) = mpsc::unbounded_channel();
