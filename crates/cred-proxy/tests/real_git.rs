@@ -88,6 +88,25 @@ async fn the_hosts_own_name_is_used_through_insteadof() {
 }
 
 #[tokio::test]
+async fn who_may_only_fetch_cannot_push() {
+    let host = GitHost::start().await;
+    let scene = host.proxied(&[]);
+    let home = Home::new();
+    let url = format!("http://{}/reader/project.git", scene.addr);
+    home.git(&["clone", "--quiet", &url, "here"]).await.well();
+    home.commit("here", "first").await;
+    let push = home.git(&["-C", "here", "push", "--quiet", "origin", "HEAD:main"]).await;
+    assert!(!push.status.success() && push.err.contains("HTTP 403"), "{}", push.err);
+    assert!(
+        host.origin
+            .requests()
+            .iter()
+            .all(|request| !request.target.ends_with("git-receive-pack") || request.method == "GET")
+    );
+    assert_eq!(host.tip().await, "");
+}
+
+#[tokio::test]
 async fn without_the_proxy_the_host_lets_nobody_in() {
     let host = GitHost::start().await;
     let home = Home::new();
@@ -170,8 +189,14 @@ impl GitHost {
     fn proxied(&self, arguments: &[&str]) -> Scene {
         let ca_file = self.repositories.path().join("ca.pem");
         std::fs::write(&ca_file, self.ca.pem()).unwrap();
-        let basic = json!({"auth": {"scheme": "basic", "username": "git"}});
-        let mut bundle = bundle(&[route("/git/", self.origin.addr(), &basic)], &self.ca);
+        let basic = json!({"scheme": "basic", "username": "git"});
+        let reads = json!([{"methods": ["GET"], "path": "/*/info/refs"},
+            {"methods": ["POST"], "path": "/*/git-upload-pack"}]);
+        let routes = [
+            route("/git/", self.origin.addr(), &json!({"auth": basic})),
+            route("/reader/", self.origin.addr(), &json!({"auth": basic, "allow": reads})),
+        ];
+        let mut bundle = bundle(&routes, &self.ca);
         bundle["ca"] = json!([]);
         Scene::start(&bundle, &[&["--ca-file", ca_file.to_str().unwrap()], arguments].concat())
     }
