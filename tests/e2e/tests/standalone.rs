@@ -118,8 +118,10 @@ async fn a_gate_by_itself_carries_git_says_when_it_drains_and_ends_at_once() {
     let table =
         json!({ "forwards": [ { "listen": 30000, "upstream": "git.demo.internal:22", "alias": "git" } ] });
     let ports = file(&stage, "ports.json", &table.to_string());
-    let gate =
-        LoneSidecar::run(&stage, "ssh-gate", &image, &[], &[(&ports, "/run/ssh-gate/ports.json")]).await;
+    // Long enough to look at the drain, however slow the machine.
+    let variables = [("SSH_GATE_DRAIN_TIMEOUT", "60s")];
+    let files = [(ports.as_path(), "/run/ssh-gate/ports.json")];
+    let gate = LoneSidecar::run(&stage, "ssh-gate", &image, &variables, &files).await;
     gate.healthy().await;
 
     let user = stage.neighbour("user", Place::Scene, &[]).await;

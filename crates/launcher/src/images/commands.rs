@@ -152,10 +152,12 @@ struct Listed<'a> {
 async fn list(global: &Global, which: &Which) -> Result<u8, Failure> {
     let images = carried(&which.names, which.arch.as_deref())?;
     let engine = global.engine()?;
+    // What is carried is carried whether or not there is an engine to have it.
+    let mut answers = true;
     let mut listed = Vec::new();
     for carried in &images {
-        // What is carried is carried whether or not there is an engine to have it.
-        let held = held(&engine, &carried.built).await.ok();
+        let held = if answers { held(&engine, &carried.built).await.ok() } else { None };
+        answers = held.is_some();
         listed.push(Listed { carried, loaded: held.map(|held| matches!(held, Held::Equal(_))) });
     }
     let row = |one: &Listed<'_>| {
