@@ -43,7 +43,7 @@ pub struct ServerLimits {
 pub struct Room {
     served: Arc<Semaphore>,
     turned_away: Arc<Semaphore>,
-    refused: Coalesced,
+    refused: Arc<Coalesced>,
 }
 
 impl Room {
@@ -52,15 +52,15 @@ impl Room {
         Self {
             served: Arc::new(Semaphore::new(max_connections)),
             turned_away: Arc::new(Semaphore::new(MAX_TURNED_AWAY)),
-            refused: Coalesced::default(),
+            refused: Arc::default(),
         }
     }
 
     /// Tells a connection too many why it is closed.
     fn refuse(&self, stream: TcpStream, peer: SocketAddr) {
-        if let Some(count) = self.refused.count() {
+        self.refused.count(move |count| {
             tracing::warn!(event = "refused", peer = %peer, reason = Reason::Limit.word(), count);
-        }
+        });
         if let Ok(place) = self.turned_away.clone().try_acquire_owned() {
             tokio::spawn(async move {
                 turn_away(stream).await;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::exit::{Failure, escape};
-use crate::table::MAX_BYTES;
+use crate::table::{self, MAX_BYTES};
 use crate::token::Tokens;
 
 /// Everything a sidecar is told at its start, in the words of the launcher.
@@ -65,6 +65,14 @@ pub enum BundleError {
     /// A key is wrong.
     #[error("stdin: bundle: {0}")]
     Key(String),
+    /// The table is wrong.
+    #[error("stdin:1:{column}: bundle: table: {message}")]
+    Table {
+        /// Where it is.
+        column: usize,
+        /// What was expected, and what was found.
+        message: String,
+    },
 }
 
 impl From<BundleError> for Failure {
@@ -116,7 +124,7 @@ impl<T: DeserializeOwned> Bundle<T> {
                 "version" => version = Some(value),
                 "table" => {
                     let parsed = serde_json::from_value::<T>(value);
-                    table = Some(parsed.map_err(|error| BundleError::Key(format!("table: {error}")))?);
+                    table = Some(parsed.map_err(|error| table_fault::<T>(line, &error))?);
                 }
                 "tokens" => {
                     bundle.tokens = serde_json::from_value(value)
@@ -157,6 +165,20 @@ impl<T: DeserializeOwned> Bundle<T> {
             Some(line) => Self::parse(&line),
             None => Err(BundleError::Short),
         }
+    }
+}
+
+/// The fault of a table that is known to be wrong, and its place in the line, for which it is read again.
+fn table_fault<T: DeserializeOwned>(line: &[u8], error: &serde_json::Error) -> BundleError {
+    #[derive(Deserialize)]
+    struct Placed<T> {
+        #[serde(rename = "table")]
+        _table: T,
+    }
+    let message = error.to_string();
+    match serde_json::from_slice::<Placed<T>>(line) {
+        Err(placed) => BundleError::Table { column: table::place(line, &placed).1, message },
+        Ok(_) => BundleError::Key(format!("table: {message}")),
     }
 }
 
@@ -244,7 +266,10 @@ mod tests {
             (format!("{{\"version\":1,{TABLE},\"lifeline\":\"hunter2\"}}"), "expected `lifeline`"),
             ("[\"hunter2\"]".into(), "no JSON object"),
             ("{\"hunter2\"".into(), "no JSON object"),
-            ("{\"version\":1,\"table\":{\"forwards\":[]}}".into(), "at least one row"),
+            (
+                "{\"version\":1,\"table\":{\"forwards\":[]}}".into(),
+                "stdin:1:23: bundle: table: expected at least one row",
+            ),
         ] {
             let error = parse(&text).unwrap_err().to_string();
             assert!(error.contains(expected) && !error.contains("hunter2"), "{text}: {error}");

@@ -87,8 +87,8 @@ impl Peers {
 pub struct Acceptor {
     listener: TcpListener,
     peers: Peers,
-    name: String,
-    refused: Coalesced,
+    name: Arc<str>,
+    refused: Arc<Coalesced>,
     failed: Arc<Coalesced>,
     back_off: Duration,
 }
@@ -103,8 +103,8 @@ impl Acceptor {
         Self {
             listener,
             peers,
-            name: name.to_owned(),
-            refused: Coalesced::default(),
+            name: name.into(),
+            refused: Arc::default(),
             failed: Arc::default(),
             back_off: BACK_OFF.0,
         }
@@ -119,14 +119,16 @@ impl Acceptor {
                     return (stream, peer);
                 }
                 Ok((_closed, peer)) => {
-                    if let Some(count) = self.refused.count() {
-                        tracing::warn!(event = "refused", listener = %self.name, peer = %peer, reason = "peer", count);
-                    }
+                    let name = self.name.clone();
+                    self.refused.count(move |count| {
+                        tracing::warn!(event = "refused", listener = %name, peer = %peer, reason = "peer", count);
+                    });
                 }
                 Err(error) => {
-                    if let Some(count) = self.failed.count() {
-                        tracing::warn!(event = "accept_error", listener = %self.name, error = %error, count);
-                    }
+                    let name = self.name.clone();
+                    self.failed.count(move |count| {
+                        tracing::warn!(event = "accept_error", listener = %name, error = %error, count);
+                    });
                     tokio::time::sleep(self.back_off).await;
                     self.back_off = BACK_OFF.1;
                 }

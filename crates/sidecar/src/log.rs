@@ -5,10 +5,11 @@
 
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal as _;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
+use tokio::runtime::Handle;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::Targets;
@@ -176,28 +177,69 @@ impl Visit for Fields {
 }
 
 /// Counts what repeats, so that a flood of refusals is a line now and then, with its count.
-#[derive(Debug, Default)]
+///
+/// The counts of its lines add up to what happened: what no line told is told a second later.
+#[derive(Debug)]
 pub struct Coalesced {
     total: AtomicU64,
-    logged: Mutex<Option<(Instant, u64)>>,
+    /// Lines of their own in each second, before the others are put together.
+    burst: u32,
+    window: Mutex<Window>,
 }
 
-/// How often a repeated event is written.
+/// The current second.
+#[derive(Debug, Default)]
+struct Window {
+    since: Option<Instant>,
+    lines: u32,
+    untold: u64,
+}
+
+/// How long a window is.
 const COALESCE: Duration = Duration::from_secs(1);
 
+impl Default for Coalesced {
+    fn default() -> Self {
+        Self::new(1)
+    }
+}
+
 impl Coalesced {
-    /// Counts one; `Some(n)` when it is time for a line, `n` being how many happened since the last one.
-    pub fn count(&self) -> Option<u64> {
-        let total = self.total.fetch_add(1, Ordering::Relaxed) + 1;
-        let Ok(mut logged) = self.logged.lock() else { return None };
+    /// `burst` lines a second tell of one each; one more tells of the rest.
+    pub fn new(burst: u32) -> Self {
+        Self { total: AtomicU64::new(0), burst, window: Mutex::default() }
+    }
+
+    /// Counts one. `line` is given a number and writes a line that tells of so many: now, or within a
+    /// second, or never when another one's line tells of this one too.
+    pub fn count(self: &Arc<Self>, line: impl FnOnce(u64) + Send + 'static) {
+        self.total.fetch_add(1, Ordering::Relaxed);
+        let Ok(mut window) = self.window.lock() else { return };
         let now = Instant::now();
-        let before = match *logged {
-            Some((at, _)) if now.duration_since(at) < COALESCE => return None,
-            Some((_, before)) => before,
-            None => 0,
-        };
-        *logged = Some((now, total));
-        Some(total.saturating_sub(before))
+        if window.since.is_none_or(|since| COALESCE <= now.duration_since(since)) {
+            *window = Window { since: Some(now), lines: 0, untold: window.untold };
+        }
+        if window.lines < self.burst {
+            window.lines += 1;
+            let told = std::mem::take(&mut window.untold) + 1;
+            drop(window);
+            return line(told);
+        }
+        window.untold += 1;
+        if window.untold > 1 {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
+        let this = self.clone();
+        runtime.spawn(async move {
+            tokio::time::sleep(COALESCE).await;
+            let Ok(mut window) = this.window.lock() else { return };
+            let told = std::mem::take(&mut window.untold);
+            drop(window);
+            if told > 0 {
+                line(told);
+            }
+        });
     }
 
     /// How many there were in all.
@@ -209,7 +251,6 @@ impl Coalesced {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     #[derive(Clone, Default)]
     struct Kept(Arc<Mutex<Vec<u8>>>);
@@ -257,11 +298,19 @@ mod tests {
         assert!(line.ends_with("INFO closed alias=git\\u{1b}hub up_bytes=5 side=gate\n"), "{line}");
     }
 
-    #[test]
-    fn a_flood_is_one_line_with_its_count() {
-        let flood = Coalesced::default();
-        assert_eq!(flood.count(), Some(1));
-        assert!((0..100).all(|_| flood.count().is_none()));
-        assert_eq!(flood.total(), 101);
+    #[tokio::test]
+    async fn a_flood_is_a_line_now_and_then_and_their_counts_add_up() {
+        for burst in [1, 3] {
+            let flood = Arc::new(Coalesced::new(burst));
+            let told = Arc::new(Mutex::new(Vec::new()));
+            for _ in 0..100 {
+                let told = told.clone();
+                flood.count(move |count| told.lock().unwrap().push(count));
+            }
+            assert_eq!(*told.lock().unwrap(), vec![1; burst as usize]);
+            tokio::time::sleep(COALESCE + Duration::from_millis(200)).await;
+            assert_eq!(told.lock().unwrap().last(), Some(&(100 - u64::from(burst))));
+            assert_eq!(told.lock().unwrap().iter().sum::<u64>(), flood.total());
+        }
     }
 }

@@ -267,7 +267,7 @@ mod tests {
         for (text, expected) in [
             (
                 row(r#""listen":70000,"upstream":"a:1""#),
-                "ports.json:3:15: expected a port between 1 and 65535, found 70000",
+                "ports.json:3:11: expected a port between 1 and 65535, found 70000",
             ),
             (
                 row(r#""listen":"70000","upstream":"a:1""#),

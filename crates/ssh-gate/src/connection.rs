@@ -40,7 +40,9 @@ pub(crate) struct Row {
     dialer: Dialer,
     /// What it counts.
     pub(crate) meter: Arc<Meter>,
-    over_limit: Coalesced,
+    /// Lines of connections that a hostile peer can end as fast as it makes them.
+    over_limit: Arc<Coalesced>,
+    fruitless: Arc<Coalesced>,
 }
 
 impl Gate {
@@ -60,9 +62,10 @@ impl Gate {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             drop(downstream);
             row.meter.refuse(End::Limit);
-            if let Some(count) = row.over_limit.count() {
+            let row = row.clone();
+            row.over_limit.clone().count(move |count| {
                 row.closed(peer, &Copying::default(), &Ended::by_gate(End::Limit), Some(count));
-            }
+            });
             return;
         };
         let (gate, row) = (self.clone(), row.clone());
@@ -71,7 +74,13 @@ impl Gate {
             let metered = row.meter.open();
             let ended = gate.carry(&row, downstream, &metered.copying).await;
             let copying = metered.close(ended.end);
-            row.closed(peer, &copying, &ended, None);
+            if matches!(ended.end, End::ConnectFailed | End::NotSsh) {
+                row.fruitless.clone().count(move |count| {
+                    row.closed(peer, &copying, &ended, (count > 1).then_some(count));
+                });
+            } else {
+                row.closed(peer, &copying, &ended, None);
+            }
         });
     }
 
@@ -114,7 +123,8 @@ impl Row {
             protocol: forward.protocol,
             dialer: Dialer::default(),
             meter: Arc::default(),
-            over_limit: Coalesced::default(),
+            over_limit: Arc::default(),
+            fruitless: Arc::new(Coalesced::new(FRUITLESS)),
         }
     }
 
@@ -135,6 +145,9 @@ impl Row {
         );
     }
 }
+
+/// How many connections a second of one row that came to nothing have a line each.
+const FRUITLESS: u32 = 100;
 
 /// For an upstream that is about to accept, when its client has already reset: a round trip.
 const LAST_CALL: Duration = Duration::from_secs(1);

@@ -72,6 +72,12 @@ async fn a_bad_bundle_is_78() {
         ("", "ended before its newline"),
         ("{\"version\":1", "ended before its newline"),
         ("{\"version\":2}\n", "`version` to be 1"),
+        ("{\"version\":1,\"more\":1}\n", "unknown key `more`"),
+        (
+            "{\"version\":1,\"table\":{\"forwards\":[{\"listen\":1,\"upstream\":\"a\"}]}}\n",
+            "stdin:1:58: bundle: table: expected HOST:PORT, found \"a\"",
+        ),
+        (&" ".repeat(1024 * 1024 + 10), "longer than 1 MiB"),
     ] {
         let mut command = command("--admin off --stdin-bundle");
         command.stdin(Stdio::piped());

@@ -21,14 +21,34 @@ async fn a_faulty_table_is_78_with_its_place() {
     for (text, expected) in [
         (
             "{\"forwards\":[\n{\"listen\":70000,\"upstream\":\"a:1\"}]}",
-            ":2:15: expected a port between 1 and 65535, found 70000",
+            ":2:11: expected a port between 1 and 65535, found 70000",
         ),
         ("{\"forwards\":[\n{\"listen\":1,\"upstream\":\"a:1\",\"nick\":1}]}", "unknown field `nick`"),
         (
             "{\"forwards\":[{\"listen\":1,\"upstream\":\"a:1\"},{\"listen\":1,\"upstream\":\"b:1\"}]}",
             "listener 1 stands twice",
         ),
-        ("{\"forwards\":[]}", "at least one row"),
+        ("{\"forwards\":[]}", ":1:2: expected at least one row"),
+        (
+            "{\"forwards\":[{\"listen\":1,\"upstream\":\n\"a:0\"}]}",
+            ":2:1: expected a port between 1 and 65535, found \"0\"",
+        ),
+        ("{\"forwards\":[{\"listen\":1,\"upstream\":\"::1:22\"}]}", "an IPv6 address in brackets"),
+        (
+            "{\"forwards\":[{\"listen\":1,\"upstream\":\"a:1\",\"alias\":\"x\"},\n{\"listen\":2,\"upstream\":\"a:1\",\"alias\":\"x\"}]}",
+            ":2:38: alias \"x\" stands twice",
+        ),
+        (
+            "{\"forwards\":[{\"listen\":1,\"upstream\":\"a:1\"}],\"forwards\":[]}",
+            "duplicate field `forwards`",
+        ),
+        ("{\"forwards\":[{\"listen\":1,\"upstream\":\"a:1\"}]} x", ":1:46: trailing characters"),
+        ("{\"forwards\":[{\"listen\":1,\"upstream\":\"a:1\",\"\u{1b}[2J\":1}]}", "control character"),
+        (
+            "{\"forwards\":[{\"listen\":1,\"upstream\":\"a:1\",\"\\u001b[2J\":1}]}",
+            "unknown field `\\u{1b}[2J`",
+        ),
+        ("", ":1:0: EOF while parsing"),
         (
             "{\"forwards\":[{\"listen\":1,\"upstream\":\"a:1\",\"protocol\":\"http\"}]}",
             "unknown variant `http`, expected `tcp` or `ssh`",
@@ -51,6 +71,7 @@ async fn a_faulty_table_is_78_with_its_place() {
 async fn what_is_no_table_at_all_is_78_too() {
     for (line, expected) in [
         ("", "no port table was given\nhint: give --ports FILE"),
+        ("--ports /", "could not read /: Is a directory"),
         ("--ports /nonexistent/ports.json", "could not read /nonexistent/ports.json: No such file"),
         ("--forward 1=a:1 --forward 1=b:1", "listener 1 stands twice"),
         ("--forward 127.0.0.1:1=a:1 --forward 1=b:1", "listener 127.0.0.1:1 stands twice"),
@@ -76,6 +97,9 @@ async fn a_bad_command_line_is_2() {
         "--bind nowhere --forward 1=a:1",
         "--admin 9901 --forward 1=a:1",
         "check extra",
+        "--connect-timeout 0s --forward 1=a:1",
+        "--idle-timeout never --forward 1=a:1",
+        "--log-format xml --forward 1=a:1",
     ] {
         let Ran { code, stdout, stderr } = run(line).await;
         assert_eq!((code, stdout.as_str()), (Some(2), ""), "{line}: {stderr}");
@@ -118,6 +142,61 @@ async fn every_option_is_a_variable_too() {
     let gate = Gate::spawn(by_variable, None).await;
     assert_eq!(gate.ready["listeners"].as_array().unwrap().len(), 2);
     assert_eq!(gate.listener(1).ip().to_string(), "127.0.0.2");
+}
+
+#[tokio::test]
+async fn a_switchs_variable_takes_the_usual_words_and_no_other() {
+    for (word, code) in [
+        ("1", 78),
+        ("true", 78),
+        ("yes", 78),
+        ("on", 78),
+        ("0", 0),
+        ("false", 0),
+        ("no", 0),
+        ("off", 0),
+        ("", 0),
+        ("maybe", 2),
+    ] {
+        // On: the bundle that does not come is the trouble. Off: the row is checked.
+        let mut check = command("check");
+        check.env("SSH_GATE_STDIN_BUNDLE", word).env("SSH_GATE_FORWARD", "1=a:1");
+        let ran = ran(check).await;
+        assert_eq!(ran.code, Some(code), "{word}: {ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_typed_is_never_split_and_a_variable_is() {
+    let mut typed = command("check --forward");
+    typed.arg("1=a:1 2=b:1");
+    assert_eq!(ran(typed).await.code, Some(2));
+    let mut by_variable = command("check");
+    by_variable.env("SSH_GATE_FORWARD", "1=a:1\t2=b:1\n 3=c:1");
+    let said = ran(by_variable).await.stdout;
+    assert_eq!(said.matches("listen").count(), 3, "{said}");
+}
+
+#[tokio::test]
+async fn help_and_version_are_0_and_stand_on_stdout() {
+    for (line, begins) in [("--version", "ssh-gate "), ("--help", "Forwards a table of TCP ports")] {
+        let ran = run(line).await;
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+        assert!(ran.stdout.starts_with(begins), "{ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn check_reads_a_bundle_too_and_does_not_wait_for_the_end_of_stdin() {
+    let mut check = command("check --stdin-bundle");
+    check.stdin(std::process::Stdio::piped());
+    let mut child = check.spawn().unwrap();
+    let mut open = child.stdin.take().unwrap();
+    let line = b"{\"version\":1,\"table\":{\"forwards\":[{\"listen\":1,\"upstream\":\"a:1\"}]}}\n";
+    tokio::io::AsyncWriteExt::write_all(&mut open, line).await.unwrap();
+    let output = tokio::time::timeout(gate::PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("\"alias\":\"row-0\""));
 }
 
 #[tokio::test]

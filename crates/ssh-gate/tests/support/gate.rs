@@ -23,6 +23,7 @@ pub struct Gate {
     child: Child,
     stdout: BufReader<ChildStdout>,
     log: Arc<Mutex<Vec<String>>>,
+    log_task: tokio::task::JoinHandle<()>,
     /// Its readiness line.
     pub ready: Value,
 }
@@ -85,7 +86,7 @@ impl Gate {
         let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = Arc::new(Mutex::new(Vec::new()));
         let kept = log.clone();
-        tokio::spawn(async move {
+        let log_task = tokio::spawn(async move {
             while let Ok(Some(line)) = stderr.next_line().await {
                 kept.lock().unwrap().push(line);
             }
@@ -99,7 +100,7 @@ impl Gate {
         timeout(PATIENCE, stdout.read_line(&mut line)).await.expect("ready").unwrap();
         let ready = serde_json::from_str(&line)
             .unwrap_or_else(|error| panic!("{error}: {line:?}: {:?}", log.lock().unwrap()));
-        Self { child, stdout, log, ready }
+        Self { child, stdout, log, log_task, ready }
     }
 
     /// Where its nth row listens.
@@ -112,6 +113,16 @@ impl Gate {
         let stream = TcpStream::connect(self.listener(0)).await.unwrap();
         stream.set_nodelay(true).unwrap();
         stream
+    }
+
+    /// The log so far, as it stands.
+    pub fn lines(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Whether all of the log has been read.
+    pub fn log_ended(&self) -> bool {
+        self.log_task.is_finished()
     }
 
     /// The log lines with that event so far.
