@@ -1,5 +1,7 @@
 //! Whom a row or a route leads to: a host and a port, and the addresses its name stands for.
 
+mod lookup;
+
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -132,8 +134,7 @@ pub async fn resolve(upstream: &Upstream) -> io::Result<Vec<SocketAddr>> {
         Host::Address(address) => return Ok(vec![SocketAddr::new(*address, upstream.port)]),
         Host::Name(name) => name.as_str(),
     };
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that resolves")]
-    let addresses: Vec<_> = tokio::net::lookup_host((name, upstream.port)).await?.collect();
+    let addresses = lookup::lookup(name, upstream.port).await?;
     if addresses.is_empty() {
         return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
     }
