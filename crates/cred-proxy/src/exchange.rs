@@ -3,7 +3,7 @@
 use std::{
     net::IpAddr,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -21,6 +21,7 @@ use crate::{
     downstream::{Busy, Phase},
     fields, framing,
     link::{Link, LinkError},
+    metrics::RouteMetrics,
     redact::Redactor,
     refusal::{Reason, Side},
     request_log::RequestLog,
@@ -41,6 +42,8 @@ pub struct Proxy {
     pub connector: Connector,
     /// How long things may take.
     pub limits: Limits,
+    /// What is counted of requests that have no route.
+    pub unrouted: Arc<RouteMetrics>,
     /// Cancelled when the proxy is about to end.
     pub drain: CancellationToken,
 }
@@ -81,18 +84,22 @@ impl Proxy {
     pub async fn answer(&self, request: Request<Incoming>, arrival: &Arrival) -> Response<Content> {
         let busy = arrival.phase.busy();
         let (head, incoming) = request.into_parts();
-        let mut log = RequestLog::begin(&head);
+        let mut log = RequestLog::begin(&head, &self.unrouted);
         if arrival.drain.is_cancelled() {
             return refuse(Reason::Draining, log, busy);
         }
         let (route, target) = match self.policy.judge(&head, arrival.local) {
             Verdict::Forward(route, target) => (route, target),
             Verdict::Refuse(reason) => return refuse(reason, log, busy),
+            Verdict::NotAllowed(route) => {
+                log.routed(&route);
+                return refuse(Reason::NotAllowed, log, busy);
+            }
             Verdict::Redirect(to) => return redirect(&to, log, busy),
             Verdict::ListRoutes => return self.list_routes(log, busy),
             Verdict::NoContent => return own(StatusCode::NO_CONTENT, Bytes::new(), log, busy),
         };
-        log.route = Some(route.path.clone());
+        log.routed(&route);
         let limits = UploadLimits { max_body: self.policy.max_body, timeout: self.limits.request_body };
         let (upload, progress) = Upload::new(incoming, limits);
         log.up = Some(progress.clone());
@@ -154,8 +161,15 @@ impl Proxy {
     ) -> Result<Answered, Reason> {
         loop {
             let (mut link, fresh) = match route.pool.take().await {
-                Some(link) => (link, false),
-                None => (self.connect(route).await?, true),
+                Some(link) => {
+                    route.metrics.reuses.fetch_add(1, Relaxed);
+                    (link, false)
+                }
+                None => {
+                    let link = self.connect(route).await?;
+                    route.metrics.connects.fetch_add(1, Relaxed);
+                    (link, true)
+                }
             };
             match self.ask(&mut link, request, progress).await {
                 Ok(answer) => return self.check(answer, link, asked, route, progress).await,

@@ -15,9 +15,9 @@
 //! | what follows a 101 | [`upgrade`], [`tunnel`] |
 //! | tokens | [`tokens`], [`harden`] |
 //! | how an echoed token is hidden | [`redact`] |
-//! | the process | [`args`], [`run`] |
+//! | the process | [`args`], [`run`], [`metrics`] |
 //!
-//! Not yet: an upstream proxy, metrics.
+//! Not yet: an upstream proxy.
 
 #![forbid(unsafe_code)]
 
@@ -34,6 +34,7 @@ pub mod harden;
 pub mod inject;
 pub mod link;
 pub mod location;
+pub mod metrics;
 pub mod pool;
 pub mod redact;
 pub mod refusal;

@@ -62,6 +62,30 @@ pub enum Side {
 }
 
 impl Reason {
+    /// All, each at its own number.
+    pub const ALL: [Self; 20] = [
+        Self::NoRoute,
+        Self::NotAllowed,
+        Self::BadTarget,
+        Self::BadRequest,
+        Self::BadHost,
+        Self::MethodNotAllowed,
+        Self::Expectation,
+        Self::Misdirected,
+        Self::TooLarge,
+        Self::TargetTooLong,
+        Self::BodyTimeout,
+        Self::Limit,
+        Self::Draining,
+        Self::UpstreamConnect,
+        Self::UpstreamTls,
+        Self::UpstreamProtocol,
+        Self::NotRedactable,
+        Self::UpstreamTimeout,
+        Self::PrivateAddress,
+        Self::Version,
+    ];
+
     /// The stable word of the answer and of the log.
     pub fn word(self) -> &'static str {
         self.row().0

@@ -8,7 +8,9 @@ use std::{
 use http::{Method, request::Parts};
 
 use crate::{
+    metrics::{Ended, RouteMetrics},
     refusal::{Reason, Side},
+    route::Route,
     upload::Progress,
 };
 
@@ -18,8 +20,9 @@ pub struct RequestLog {
     method: Method,
     path: String,
     started: Instant,
-    /// The prefix of its route.
-    pub route: Option<String>,
+    route: Option<Arc<Route>>,
+    /// Where it is counted.
+    metrics: Arc<RouteMetrics>,
     /// What has come of its content.
     pub up: Option<Arc<Progress>>,
     /// The bytes of content that went downstream.
@@ -34,13 +37,14 @@ pub struct RequestLog {
 }
 
 impl RequestLog {
-    /// Begins with the request's head.
-    pub fn begin(head: &Parts) -> Self {
+    /// Begins with the request's head. Until it has a route, it is `unrouted`'s.
+    pub fn begin(head: &Parts, unrouted: &Arc<RouteMetrics>) -> Self {
         Self {
             method: head.method.clone(),
             path: head.uri.path().to_owned(),
             started: Instant::now(),
             route: None,
+            metrics: unrouted.clone(),
             up: None,
             down_bytes: 0,
             redacted_bytes: 0,
@@ -50,6 +54,12 @@ impl RequestLog {
             fault: None,
             ended: false,
         }
+    }
+
+    /// Its route is known.
+    pub fn routed(&mut self, route: &Arc<Route>) {
+        self.metrics = route.metrics.clone();
+        self.route = Some(route.clone());
     }
 
     /// The answer's head is known.
@@ -88,18 +98,27 @@ impl RequestLog {
 impl Drop for RequestLog {
     fn drop(&mut self) {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let took = self.started.elapsed();
+        let up_bytes = self.up.as_ref().map_or(0, |up| up.bytes.load(Relaxed));
+        self.metrics.count(Ended {
+            status: self.status,
+            reason: self.reason,
+            took,
+            first_byte: self.first_byte,
+            bytes: [up_bytes, self.down_bytes],
+        });
         let method = self.method.as_str();
         tracing::info!(
             event = "request",
-            route = self.route.as_deref(),
+            route = self.route.as_ref().map(|route| route.path.as_str()),
             method = method.get(..MAX_METHOD).unwrap_or(method),
             path = self.path.as_str(),
             status = self.status,
-            up_bytes = self.up.as_ref().map_or(0, |up| up.bytes.load(Relaxed)),
+            up_bytes,
             down_bytes = self.down_bytes,
             redacted_bytes = (self.redacted_bytes > 0).then_some(self.redacted_bytes),
             ttfb_ms = self.first_byte.map(millis),
-            duration_ms = millis(self.started.elapsed()),
+            duration_ms = millis(took),
             verdict = if self.reason.is_some() { "refuse" } else { "forward" },
             reason = self.reason.map(Reason::word),
             side = self.side().word(),

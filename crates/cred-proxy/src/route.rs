@@ -12,6 +12,7 @@ use sidecar::{
 
 use crate::{
     inject::Credential,
+    metrics::RouteMetrics,
     pool::Pool,
     redact::{Redaction, Secret},
 };
@@ -43,6 +44,8 @@ pub struct Route {
     pub credential: Credential,
     /// Connections to its upstream that wait for a request.
     pub pool: Pool,
+    /// What is counted of it.
+    pub metrics: Arc<RouteMetrics>,
 }
 
 /// All routes.
@@ -117,6 +120,7 @@ impl Routes {
                 auth: route.auth.clone(),
                 credential,
                 pool: Pool::default(),
+                metrics: Arc::default(),
             }));
         }
         let bare = |route: &Arc<Route>| route.path.trim_end_matches('/').to_owned();

@@ -11,6 +11,7 @@ use sidecar::{
     healthcheck,
     listen::{self, Acceptor, Peers},
     log,
+    metrics::Exposition,
     ready::Ready,
     routes::RouteTable,
     table,
@@ -30,6 +31,7 @@ use crate::{
     downstream::ReadTimeouts,
     exchange::{Limits, Proxy},
     harden::harden,
+    metrics,
     route::Routes,
     server::{Room, Server, ServerLimits},
     tokens,
@@ -183,15 +185,21 @@ async fn start(parsed: &Parsed<Args>) -> Result<(), Failure> {
             request_body: args.request_body_timeout,
             response_body: args.response_body_timeout.0,
         },
+        unrouted: Arc::default(),
         drain: drain.clone(),
     });
     watch(&proxy, given.table, given.stdin, given.from_environment, &drain)?;
+    let open = TaskTracker::new();
     if let Some(admin) = admin {
-        tokio::spawn(admin.serve(drain.clone(), |_| {}));
+        let (proxy, open, draining) = (proxy.clone(), open.clone(), drain.clone());
+        let metrics = move |text: &mut Exposition| {
+            let open = u64::try_from(open.len()).unwrap_or(u64::MAX);
+            metrics::write(text, &proxy.policy.routes, &proxy.unrouted, open, draining.is_cancelled());
+        };
+        tokio::spawn(admin.serve(drain.clone(), metrics));
     }
     Ready::new("cred-proxy", env!("CARGO_PKG_VERSION"), vec![bound], admin_bound).announce();
 
-    let open = TaskTracker::new();
     let limits = ServerLimits {
         read: ReadTimeouts { head: args.header_timeout, keep_alive: args.keep_alive_timeout },
         write: args.write_timeout.0,

@@ -98,6 +98,7 @@ impl Server {
                 }
                 (stream, peer) = acceptor.accept() => {
                     let Ok(room) = self.room.served.clone().try_acquire_owned() else {
+                        self.proxy.unrouted.refuse(Reason::Limit);
                         self.room.refuse(stream, peer);
                         continue;
                     };

@@ -24,6 +24,8 @@ pub enum Verdict {
     ListRoutes,
     /// Nothing to say: `OPTIONS *`.
     NoContent,
+    /// Not to be sent: this route's rules do not take it.
+    NotAllowed(Arc<Route>),
     /// Not to be sent.
     Refuse(Reason),
 }
@@ -74,7 +76,7 @@ impl Policy {
                 None => route.path.clone(),
             }),
             Match::Route(route) => match path.under(&route.path, &route.base) {
-                Ok(_) if !is_allowed(route, head, path) => Verdict::Refuse(Reason::NotAllowed),
+                Ok(_) if !is_allowed(route, head, path) => Verdict::NotAllowed(route.clone()),
                 Ok(target) => Verdict::Forward(route.clone(), target),
                 Err(reason) => Verdict::Refuse(reason),
             },
