@@ -9,13 +9,15 @@ use std::{
     time::Duration,
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
     time::Instant,
 };
 
 use crate::{
-    stall::Timer,
+    stall::{Stall, Timer},
     watch::{Seen, Watch},
 };
 
@@ -29,6 +31,20 @@ pub struct Downstream<T> {
     watch: Watch,
     /// Behind these bytes reading fails.
     broken: bool,
+    gone: Gone,
+}
+
+/// A stream that can tell, without being read, whether its peer is done sending or gone.
+pub trait Peer {
+    /// Whether the peer has closed, or closed its half.
+    fn has_left(&self) -> bool;
+}
+
+/// When the peer is looked for again.
+#[derive(Debug, Default)]
+struct Gone {
+    next: Option<Instant>,
+    timer: Timer,
 }
 
 /// How long a connection may be silent.
@@ -62,7 +78,15 @@ impl<T> Downstream<T> {
     /// A connection that was accepted now.
     pub fn new(io: T, timeouts: ReadTimeouts) -> Self {
         let phase = Phase(Arc::new(Mutex::new(At::Idle(Instant::now()))));
-        Self { io, phase, timeouts, timer: Timer::default(), watch: Watch::default(), broken: false }
+        Self {
+            io,
+            phase,
+            timeouts,
+            timer: Timer::default(),
+            watch: Watch::default(),
+            broken: false,
+            gone: Gone::default(),
+        }
     }
 
     /// Where it is, for its requests.
@@ -146,7 +170,36 @@ impl<T: AsyncRead + Unpin> AsyncRead for Downstream<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Downstream<T> {
+impl<T: Peer> Downstream<T> {
+    /// Fails once the peer has left while it is being answered. The library notices only while it
+    /// has nothing of the peer's left to parse: a caller that sent a byte too many would keep its
+    /// upstream busy for ever.
+    fn look_for_peer(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.phase.now() != At::Busy || self.watch.is_off() {
+            return Ok(());
+        }
+        loop {
+            let next = *self.gone.next.get_or_insert_with(|| Instant::now() + LOOK_AGAIN);
+            if self.gone.timer.poll_at(cx, next).is_pending() {
+                return Ok(());
+            }
+            if self.io.has_left() {
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+            self.gone.next = None;
+        }
+    }
+}
+
+impl Peer for Stall<TcpStream> {
+    fn has_left(&self) -> bool {
+        let mut polled = [PollFd::new(self.inner(), PollFlags::RDHUP)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut polled, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+}
+
+impl<T: AsyncWrite + Peer + Unpin> AsyncWrite for Downstream<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
@@ -164,6 +217,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Downstream<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.look_for_peer(cx)?;
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
@@ -172,11 +226,20 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Downstream<T> {
     }
 }
 
+/// A caller that has left lets its upstream go within a second.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+
+    impl Peer for tokio::io::DuplexStream {
+        fn has_left(&self) -> bool {
+            false
+        }
+    }
 
     const TIMEOUTS: ReadTimeouts =
         ReadTimeouts { head: Duration::from_secs(10), keep_alive: Duration::from_secs(75) };

@@ -111,6 +111,11 @@ impl Watch {
         Seen::All
     }
 
+    /// Whether it is over: another protocol may be spoken, or something was refused.
+    pub fn is_off(&self) -> bool {
+        self.at == At::Off
+    }
+
     /// Within content of which so much is left.
     fn passed(&self, left: u64) -> At {
         match (self.at, left) {

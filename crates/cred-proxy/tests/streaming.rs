@@ -71,10 +71,11 @@ async fn a_caller_that_goes_away_before_the_answer_lets_the_upstream_go() {
     })
     .await;
     let scene = Scene::start(&bundle(&[route("/a/", origin.addr(), &json!({}))], &ca), &[]);
-    for half_close in [false, true] {
+    // A byte of a next request in the proxy's own buffer must not hide that the caller has left.
+    for (half_close, behind) in [(false, ""), (true, ""), (false, "GET /a/y HT"), (true, "GET /a/y HT")] {
         let (before, idle) = (origin.requests().len(), Arc::strong_count(&asked));
         let mut client = scene.client().await;
-        client.send(get("/a/x")).await;
+        client.send(format!("{}{behind}", get("/a/x"))).await;
         eventually(SOON, || async { origin.requests().len() > before }).await;
         if half_close {
             client.finish().await;
@@ -85,7 +86,7 @@ async fn a_caller_that_goes_away_before_the_answer_lets_the_upstream_go() {
         // The service's future holds one until its connection is gone.
         eventually(Duration::from_secs(1), || async { Arc::strong_count(&asked) <= idle }).await;
     }
-    let lines = scene.requests_logged(2).await;
+    let lines = scene.requests_logged(4).await;
     assert!(lines.iter().all(|line| line["side"] == "downstream" && line["end"] == "cut"), "{lines:?}");
 }
 
