@@ -118,8 +118,8 @@ async fn a_gate_by_itself_carries_git_says_when_it_drains_and_ends_at_once() {
     let table =
         json!({ "forwards": [ { "listen": 30000, "upstream": "git.demo.internal:22", "alias": "git" } ] });
     let ports = file(&stage, "ports.json", &table.to_string());
-    // Long enough to look at the drain, however slow the machine.
-    let variables = [("SSH_GATE_DRAIN_TIMEOUT", "60s")];
+    // The drain long enough to be looked at, however slow the machine; the admin endpoint for others.
+    let variables = [("SSH_GATE_DRAIN_TIMEOUT", "60s"), ("SSH_GATE_ADMIN", "0.0.0.0:9901")];
     let files = [(ports.as_path(), "/run/ssh-gate/ports.json")];
     let gate = LoneSidecar::run(&stage, "ssh-gate", &image, &variables, &files).await;
     gate.healthy().await;
@@ -134,6 +134,10 @@ async fn a_gate_by_itself_carries_git_says_when_it_drains_and_ends_at_once() {
     );
     let done = stage.exec(&user, "0:0", &clone, &fs::read(&git.identity).unwrap()).await;
     assert_eq!((done.code, done.said.trim()), (0, "Hello from the other side of the gate."));
+
+    let ask = "curl --silent --fail --max-time 10 http://ssh-gate:9901/metrics";
+    let done = stage.exec(&user, "0:0", ask, b"").await;
+    assert!(done.said.contains("ssh_gate_connections_total{alias=\"git\",end=\"eof\"} 1"), "{}", done.said);
 
     // An open connection holds the drain, and while it does the gate is alive and not ready.
     let mut open = TcpStream::connect((gate.address().await, 30000)).await.unwrap();
