@@ -99,6 +99,7 @@ async fn shown(side: &TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_line_is_judged_by_its_beginning_its_end_and_its_length() {
@@ -130,12 +131,26 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_comes_in_pieces_is_judged_as_what_comes_at_once() {
-        for text in ["SSH-2.0-x\r\nmore", "SSH-1.99-y\nmore", "SSH-2.1-x\n", "HTTP/1.1 200 OK\r\n"] {
-            let whole = judge(text.as_bytes());
-            let first = (0..=text.len()).map(|n| judge(&text.as_bytes()[..n])).find(|j| *j != Ok(false));
-            assert_eq!(first, Some(whole), "{text:?}");
+    proptest! {
+        #[test]
+        fn what_comes_in_pieces_is_judged_as_what_comes_at_once(bytes in begun()) {
+            let whole = judge(&bytes);
+            let mut pieces = (0..=bytes.len()).map(|n| judge(&bytes[..n]));
+            prop_assert_eq!(pieces.find(|judged| *judged != Ok(false)).unwrap_or(Ok(false)), whole);
         }
+
+        #[test]
+        fn a_line_is_one_of_two_versions_with_an_end_within_255_bytes(bytes in begun()) {
+            let begins = bytes.starts_with(b"SSH-2.0-") || bytes.starts_with(b"SSH-1.99-");
+            let ends = bytes.iter().take(255).any(|byte| *byte == b'\n');
+            prop_assert_eq!(judge(&bytes) == Ok(true), begins && ends);
+        }
+    }
+
+    /// What a side may begin with: often nearly right.
+    fn begun() -> impl Strategy<Value = Vec<u8>> {
+        let version = prop_oneof!["SSH-2\\.0-", "SSH-1\\.99-", "SSH-[0-9.-]{0,6}", "[A-Z]{0,5}"];
+        let rest = proptest::collection::vec(prop_oneof![9 => any::<u8>(), 1 => Just(b'\n')], 0..300);
+        (version, rest).prop_map(|(version, rest)| [version.into_bytes(), rest].concat())
     }
 }
