@@ -287,7 +287,6 @@ struct Asked {
 }
 
 /// An answer that may reach the caller.
-#[expect(clippy::large_enum_variant, reason = "the large one is the usual one, boxed once it is relayed")]
 enum Answered {
     Relay(Relay),
     /// A 101: the stream and what came behind it.

@@ -26,7 +26,8 @@ use crate::{upload::Upload, upstream::UpstreamStream};
 /// An HTTP/1.1 connection to an upstream.
 pub struct Link {
     sender: SendRequest<Upload>,
-    connection: Connection<TokioIo<UpstreamStream>, Upload>,
+    // Boxed: a link is handed from the pool to its request to its answer and back.
+    connection: Box<Connection<TokioIo<UpstreamStream>, Upload>>,
     ended: bool,
 }
 
@@ -54,8 +55,9 @@ impl Link {
     ///
     /// The library's.
     pub async fn open(stream: UpstreamStream) -> Result<Self, hyper::Error> {
-        let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await?;
-        Ok(Self { sender, connection, ended: false })
+        let (sender, connection) =
+            http1::Builder::new().max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream)).await?;
+        Ok(Self { sender, connection: Box::new(connection), ended: false })
     }
 
     /// Sends a request and waits for its answer's head. Interim answers are swallowed.
@@ -74,7 +76,7 @@ impl Link {
         poll_fn(move |cx| {
             for driven in [false, true] {
                 if driven && !*ended {
-                    *ended = Pin::new(&mut *connection).poll(cx).is_ready();
+                    *ended = Pin::new(&mut **connection).poll(cx).is_ready();
                 }
                 match answer.as_mut().poll(cx) {
                     Poll::Ready(Ok(answer)) => return Poll::Ready(Ok(answer)),
@@ -99,7 +101,7 @@ impl Link {
     /// Reads and writes what can be read and written now.
     pub fn drive(&mut self, cx: &mut Context<'_>) {
         if !self.ended {
-            self.ended = Pin::new(&mut self.connection).poll(cx).is_ready();
+            self.ended = Pin::new(&mut *self.connection).poll(cx).is_ready();
         }
     }
 
@@ -138,3 +140,6 @@ impl std::fmt::Debug for Link {
 
 /// An upstream that says "processing" every second of a long answer stays below.
 const MAX_INTERIM: usize = 1000;
+
+/// The most of an answer that is held at a time: more is no cheaper, and a slow caller would keep it.
+const MAX_BUFFER: usize = 128 * 1024;

@@ -1,4 +1,4 @@
-//! Verified TLS to an upstream. The one file that knows the TLS library.
+//! Verified TLS to an upstream. This file and [`stream`] are all that knows the TLS library.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,8 +9,10 @@ use rustls::{
 };
 use sidecar::{exit::Failure, upstream::Host};
 use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::{TlsConnector, client::TlsStream};
 
+pub mod stream;
+
+use self::stream::TlsStream;
 use crate::{
     dial::{ConnectError, Dialer},
     link::Link,
@@ -23,7 +25,7 @@ pub type UpstreamStream = TlsStream<Stall<TcpStream>>;
 
 /// Opens connections to upstreams.
 pub struct Connector {
-    tls: TlsConnector,
+    tls: Arc<ClientConfig>,
     dialer: Dialer,
     limits: ConnectLimits,
 }
@@ -68,7 +70,7 @@ impl Connector {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { tls: TlsConnector::from(Arc::new(config)), dialer, limits })
+        Ok(Self { tls: Arc::new(config), dialer, limits })
     }
 
     /// Connects to a route's upstream: name and SNI are the route's, whatever was asked for.
@@ -83,7 +85,7 @@ impl Connector {
             let name = server_name(&upstream.host).map_err(tls_failed)?;
             let stream = self.dialer.connect(upstream, route.allow_private).await?;
             let stream = Stall::new(stream, self.limits.write);
-            let stream = self.tls.connect(name, stream).await.map_err(tls_failed)?;
+            let stream = TlsStream::connect(self.tls.clone(), name, stream).await.map_err(tls_failed)?;
             Link::open(stream)
                 .await
                 .map_err(|source| ConnectError::Http { upstream: upstream.clone(), source })
