@@ -8,6 +8,8 @@ use sidecar::{
     exit::Failure,
 };
 
+use crate::via::Via;
+
 /// Put credentials on HTTP requests, so that the caller never holds a token
 ///
 /// Requests to a route's path are sent to the route's upstream over verified TLS, with the
@@ -62,9 +64,9 @@ pub struct Args {
     /// How long a peer may take nothing while we write, or off
     #[arg(long, value_name = "TIME", default_value = "60s")]
     pub write_timeout: Timeout,
-    /// Not yet supported
-    #[arg(long, value_name = "URL")]
-    pub upstream_proxy: Option<String>,
+    /// Reach upstreams through this CONNECT proxy, http://[USER:PASSWORD@]HOST[:PORT]; NO_PROXY names exceptions [default: HTTPS_PROXY]
+    #[arg(long, value_name = "URL", hide_env_values = true)]
+    pub upstream_proxy: Option<ProxyUrl>,
     /// What every sidecar has
     #[command(flatten)]
     pub common: Common,
@@ -77,6 +79,25 @@ pub enum TokenSource {
     Env,
     /// One JSON object, to the end of stdin.
     Stdin,
+}
+
+/// The URL of a proxy, which may hold a password: read by [`Args::via`], because clap says again
+/// what it cannot read.
+#[derive(Clone)]
+pub struct ProxyUrl(String);
+
+impl std::fmt::Debug for ProxyUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ProxyUrl(..)")
+    }
+}
+
+impl std::str::FromStr for ProxyUrl {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
 }
 
 /// A number of bytes: `1GiB`, `64KiB`, `1000`.
@@ -92,9 +113,6 @@ impl Args {
     pub fn parse() -> Result<Parsed<Self>, Failure> {
         let parsed = sidecar::command::parse::<Self>("CRED_PROXY");
         parsed.exclude("stdin_bundle", &["routes", "tokens"])?;
-        if parsed.args.upstream_proxy.is_some() {
-            return Err(Failure::usage("--upstream-proxy is not yet supported"));
-        }
         let both = !takes_bundle(&parsed)
             && parsed.args.tokens == TokenSource::Stdin
             && parsed.args.routes.as_ref().is_some_and(|routes| routes.as_os_str() == "-");
@@ -102,6 +120,31 @@ impl Args {
             return Err(Failure::usage("the routes and the tokens cannot both be read from stdin"));
         }
         Ok(parsed)
+    }
+}
+
+impl Args {
+    /// The proxy that upstreams are reached through, if any: that of the option, else that of
+    /// `HTTPS_PROXY`, in either case.
+    ///
+    /// # Errors
+    ///
+    /// Exit 2, naming the variable, never its value.
+    pub fn via(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Via>, Failure> {
+        let set = |names: [&'static str; 2]| {
+            names.into_iter().find_map(|name| Some((name, variable(name).filter(|value| !value.is_empty())?)))
+        };
+        let via: Via = match (&self.upstream_proxy, set(["HTTPS_PROXY", "https_proxy"])) {
+            (Some(ProxyUrl(url)), _) => {
+                url.parse().map_err(|error| Failure::usage(format!("--upstream-proxy: {error}")))?
+            }
+            (None, Some((name, url))) => {
+                url.parse().map_err(|error| Failure::usage(format!("{name}: {error}")))?
+            }
+            (None, None) => return Ok(None),
+        };
+        let except = set(["NO_PROXY", "no_proxy"]).map_or_else(String::new, |(_, names)| names);
+        Ok(Some(via.except(&except)))
     }
 }
 

@@ -5,17 +5,18 @@ use std::{io, net::SocketAddr, time::Duration};
 use sidecar::{
     address::Class,
     listen::is_own,
-    upstream::{Upstream, resolve},
+    upstream::{Host, Upstream, resolve},
 };
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::refusal::Reason;
+use crate::{refusal::Reason, via::Via};
 
 /// Connects to upstreams, never to ourselves.
 #[derive(Clone, Debug)]
 pub struct Dialer {
     own: Vec<SocketAddr>,
+    via: Option<Via>,
 }
 
 /// Why there is no connection to an upstream.
@@ -43,6 +44,16 @@ pub enum ConnectError {
         /// To whom.
         upstream: Upstream,
         /// Why; of several addresses, the last one's.
+        source: io::Error,
+    },
+    /// The proxy in between made no way.
+    #[error("could not reach upstream {upstream} through proxy {proxy}")]
+    Proxy {
+        /// Whom.
+        upstream: Upstream,
+        /// Through whom.
+        proxy: Upstream,
+        /// Why.
         source: io::Error,
     },
     /// It could not prove who it is, or does not speak TLS.
@@ -75,7 +86,7 @@ impl ConnectError {
     /// The word of the answer.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Resolve { .. } | Self::Connect { .. } => Reason::UpstreamConnect,
+            Self::Resolve { .. } | Self::Connect { .. } | Self::Proxy { .. } => Reason::UpstreamConnect,
             Self::Private { .. } => Reason::PrivateAddress,
             Self::Tls { .. } => Reason::UpstreamTls,
             Self::Http { .. } => Reason::UpstreamProtocol,
@@ -87,7 +98,12 @@ impl ConnectError {
 impl Dialer {
     /// `own` are our listeners and the admin endpoint: nothing is sent there, ever.
     pub fn new(own: Vec<SocketAddr>) -> Self {
-        Self { own }
+        Self { own, via: None }
+    }
+
+    /// The same, through a proxy.
+    pub fn via(self, via: Option<Via>) -> Self {
+        Self { via, ..self }
     }
 
     /// Resolves the name anew, checks every address, and connects to the first that answers.
@@ -97,12 +113,44 @@ impl Dialer {
     /// [`ConnectError`]. One address that is not permitted is enough to refuse them all: such an
     /// answer is a mistake or an attack. The caller sets the deadline over all of it.
     pub async fn connect(&self, upstream: &Upstream, allow_private: bool) -> Result<TcpStream, ConnectError> {
+        match &self.via {
+            Some(via) if via.leads_to(upstream) => self.connect_via(via, upstream, allow_private).await,
+            _ => self.connect_to(upstream, allow_private).await,
+        }
+    }
+
+    /// The proxy resolves the name, so only a literal address can be checked; the proxy itself may be
+    /// at a private address, as its owner says.
+    async fn connect_via(
+        &self,
+        via: &Via,
+        upstream: &Upstream,
+        allow_private: bool,
+    ) -> Result<TcpStream, ConnectError> {
+        if let Host::Address(address) = upstream.host {
+            let address = SocketAddr::new(address, upstream.port);
+            if self.is_refused(address, allow_private) {
+                return Err(ConnectError::Private { upstream: upstream.clone(), address });
+            }
+        }
+        let mut stream = self.connect_to(&via.proxy, true).await?;
+        via.ask(&mut stream, upstream).await.map_err(|source| ConnectError::Proxy {
+            upstream: upstream.clone(),
+            proxy: via.proxy.clone(),
+            source,
+        })?;
+        Ok(stream)
+    }
+
+    fn is_refused(&self, address: SocketAddr, allow_private: bool) -> bool {
+        !Class::of(address.ip()).permitted(allow_private) || is_own(address, &self.own)
+    }
+
+    async fn connect_to(&self, upstream: &Upstream, allow_private: bool) -> Result<TcpStream, ConnectError> {
         let addresses = resolve(upstream)
             .await
             .map_err(|source| ConnectError::Resolve { upstream: upstream.clone(), source })?;
-        let refused =
-            |to: &&SocketAddr| !Class::of(to.ip()).permitted(allow_private) || is_own(**to, &self.own);
-        if let Some(address) = addresses.iter().find(refused) {
+        if let Some(address) = addresses.iter().find(|address| self.is_refused(**address, allow_private)) {
             return Err(ConnectError::Private { upstream: upstream.clone(), address: *address });
         }
         let mut failed = io::Error::from(io::ErrorKind::NotFound);

@@ -10,14 +10,13 @@
 //! | what is refused, and with which word | [`verdict`], [`refusal`] |
 //! | why a request cannot leave its route | [`target`], [`allow`], [`authority`], [`route`] |
 //! | which fields pass | [`fields`], [`inject`], [`location`], [`framing`] |
-//! | connections to upstreams | [`dial`], [`upstream`], [`link`], [`pool`] |
+//! | connections to upstreams | [`dial`], [`via`], [`upstream`], [`link`], [`pool`] |
 //! | connections from downstream | [`workers`], [`server`], [`downstream`], [`watch`], [`stall`], [`upload`], [`download`] |
 //! | what follows a 101 | [`upgrade`], [`tunnel`] |
 //! | tokens | [`tokens`], [`harden`] |
 //! | how an echoed token is hidden | [`redact`] |
 //! | the process | [`args`], [`run`], [`metrics`] |
 //!
-//! Not yet: an upstream proxy.
 
 #![forbid(unsafe_code)]
 
@@ -50,5 +49,6 @@ pub mod upgrade;
 pub mod upload;
 pub mod upstream;
 pub mod verdict;
+pub mod via;
 pub mod watch;
 pub mod workers;

@@ -150,6 +150,7 @@ async fn start(parsed: &Parsed<Args>) -> Result<(), Failure> {
     let args = &parsed.args;
     let drain = drain::on_signals()
         .map_err(|error| Failure::runtime(format!("could not handle signals: {error}")))?;
+    let via = args.via(|name| std::env::var(name).ok())?;
     let given = tokio::select! {
         given = gather(parsed) => given?,
         // A signal ends the wait for a stdin that says nothing.
@@ -172,7 +173,7 @@ async fn start(parsed: &Parsed<Args>) -> Result<(), Failure> {
 
     let own = std::iter::once(bound).chain(admin_bound).collect();
     let connect = ConnectLimits { connect: args.connect_timeout, write: args.write_timeout.0 };
-    let connector = Connector::new(&given.authorities, Dialer::new(own), connect)?;
+    let connector = Connector::new(&given.authorities, Dialer::new(own).via(via), connect)?;
     let proxy = Arc::new(Proxy {
         policy: Policy {
             routes,

@@ -97,7 +97,12 @@ async fn a_wrong_start_has_its_exit_code_and_one_line() {
         (&["--routes", allow, "check"], String::new(), 78, "a path of plain segments"),
         (&["--routes", "-", "--tokens", "stdin"], String::new(), 2, "stdin"),
         (&["--stdin-bundle", "--routes", routes], String::new(), 2, "cannot be used with"),
-        (&["--routes", routes, "--upstream-proxy", "http://x"], String::new(), 2, "not yet supported"),
+        (
+            &["--routes", routes, "--upstream-proxy", "socks5://me:tok-s3cret@x"],
+            String::new(),
+            2,
+            "expected a proxy as http://",
+        ),
         (&["--surprise"], String::new(), 2, "--surprise"),
         (&["--max-body", "0"], String::new(), 2, "size"),
         (

@@ -16,6 +16,7 @@
 #![allow(clippy::unwrap_used)]
 
 pub mod cgi;
+pub mod connect_proxy;
 pub mod https;
 pub mod pki;
 pub mod raw;
