@@ -1,7 +1,7 @@
 //! Programs as users have them: curl, git, Python with the packages of `clients/requirements.txt`.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -113,24 +113,28 @@ pub fn curl(arguments: &[&str]) -> Command {
 }
 
 /// A script of `tests/clients`.
+pub fn python(script: &str, arguments: &[&str]) -> Command {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(script);
+    let mut command = python_program(&std::env::temp_dir());
+    command.arg("-u").arg(script).args(arguments);
+    command
+}
+
+/// Python with its packages.
 ///
 /// # Panics
 ///
 /// When the packages are not there, or are not those of `clients/requirements.txt`.
-pub fn python(script: &str, arguments: &[&str]) -> Command {
+pub fn python_program(home: &Path) -> Command {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let environment = target.join("python");
     let made_of = std::fs::read_to_string(environment.join("requirements.txt")).unwrap_or_default();
-    assert_eq!(
-        made_of,
-        include_str!("../clients/requirements.txt"),
+    assert!(
+        made_of == include_str!("../clients/requirements.txt"),
         "the Python packages of this test are not in `{}`: run `cargo xtask python`",
         environment.display()
     );
-    let mut command = program(environment.join("bin/python"), &std::env::temp_dir());
-    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(script);
-    command.arg("-u").arg(script).args(arguments);
-    command
+    program(environment.join("bin/python"), home)
 }
 
 /// For a program that must end; the slowest moves 100 MB.
