@@ -49,6 +49,11 @@ impl ConnectError {
     pub(crate) fn is_own(&self) -> bool {
         matches!(self, Self::Own { .. })
     }
+
+    /// Whether the upstream took the connection, and reset it before we had seen that it did.
+    pub(crate) fn is_reset(&self) -> bool {
+        matches!(self, Self::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionReset)
+    }
 }
 
 impl Default for Dialer {

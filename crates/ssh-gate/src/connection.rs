@@ -89,7 +89,12 @@ impl Gate {
         // Boxed: an established connection should not go on holding the room that connecting took.
         let upstream = match Box::pin(self.connect(row, &downstream)).await {
             Ok(upstream) => upstream,
-            Err(ended) => return ended,
+            Err(ended) => {
+                if ended.end == End::Reset {
+                    let _ = SockRef::from(&downstream).set_linger(Some(Duration::ZERO));
+                }
+                return ended;
+            }
         };
         row.meter.connected(copying.since.elapsed());
         tune(&upstream);

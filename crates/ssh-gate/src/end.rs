@@ -117,6 +117,9 @@ impl Ended {
 
     /// An upstream that could not be connected.
     pub(crate) fn unconnected(error: &ConnectError) -> Self {
+        if error.is_reset() {
+            return Self { end: End::Reset, side: Side::Upstream, error: None };
+        }
         let side = if error.is_own() { Side::Gate } else { Side::Upstream };
         Self { end: End::ConnectFailed, side, error: Some(chain(error)) }
     }

@@ -38,6 +38,18 @@ async fn an_upstreams_reset_reaches_the_client() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_resets_as_soon_as_it_has_accepted_resets_the_client() {
+    let upstream = Reset::start(0).await;
+    let gate = Gate::to(upstream.addr(), "").await;
+    for _ in 0..100 {
+        let mut client = gate.connect().await;
+        assert_eq!(read_all(&mut client).await, (vec![], Err(ConnectionReset)));
+    }
+    eventually(PATIENCE, || async { gate.events("closed").len() == 100 }).await;
+    assert!(gate.events("closed").iter().all(|line| line["end"] == "reset" && line["side"] == "upstream"));
+}
+
+#[tokio::test]
 async fn a_clients_reset_reaches_the_upstream_after_its_bytes() {
     let Scene { gate, mut client, mut upstream, .. } = Scene::set("").await;
     client.write_all(b"last words").await.unwrap();
