@@ -287,12 +287,59 @@ async fn a_peer_from_elsewhere_is_closed_before_a_byte_is_read() {
 }
 
 #[tokio::test]
-async fn a_crash_leaves_no_core() {
+async fn a_crash_leaves_no_core_from_before_a_token_is_read() {
     let ca = Ca::new();
-    let scene = Scene::start(&bundle(&[route("/a/", NOWHERE.into(), &json!({}))], &ca), &[]);
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", scene.pid())).unwrap();
-    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"]);
+    let bundle = format!("{}\n", bundle(&[route("/a/", NOWHERE.into(), &json!({}))], &ca));
+    let mut child =
+        command(&["--stdin-bundle", "--listen", "127.0.0.1:0", "--admin", "off"]).spawn().unwrap();
+    let limits = format!("/proc/{}/limits", child.id());
+    eventually(SOON, || async {
+        let limits = std::fs::read_to_string(&limits).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        core.split_whitespace().skip(4).take(2).eq(["0", "0"])
+    })
+    .await;
+    // It has been waiting for the bundle, and takes it now.
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), bundle.as_bytes()).unwrap();
+    let mut ready = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.as_mut().unwrap()), &mut ready)
+        .unwrap();
+    assert!(ready.contains("\"ready\""), "{ready}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[tokio::test]
+async fn at_the_descriptor_limit_accepting_waits_and_goes_on() {
+    let ca = Ca::new();
+    let origin = Origin::start(&ca.server(&["127.0.0.1"])).await;
+    let line = format!("{}\n", bundle(&[route("/a/", origin.addr(), &json!({}))], &ca));
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", "ulimit -n 40 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_cred-proxy")]);
+    limited.args(["--stdin-bundle", "--listen", "127.0.0.1:0", "--admin", "off"]).env("RUST_LOG", "warn");
+    limited.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    limited.stderr(std::process::Stdio::piped());
+    let scene = Scene::spawn(limited, &line);
+    let mut clients = Vec::new();
+    for _ in 0..60 {
+        clients.push(scene.client().await);
+    }
+    eventually(SOON, || async { scene.log().contains("accept_error") }).await;
+    // Backing off is no spinning: a tight loop would have written, or burnt, much more.
+    let burnt = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", scene.pid())).unwrap();
+        let rest: Vec<u64> =
+            stat.rsplit(')').next().unwrap().split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        // utime and stime, in hundredths; the state before them is no number.
+        rest[10] + rest[11]
+    };
+    let before = burnt();
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    assert!(burnt() - before < 30, "{} hundredths of a second", burnt() - before);
+    assert!(scene.log().matches("accept_error").count() < 10, "{}", scene.log());
+    drop(clients);
+    eventually(SOON, || async { scene.ask(get("/a/x")).await.is_ok_and(|answer| answer.status == 200) })
+        .await;
 }
 
 #[tokio::test]

@@ -40,6 +40,23 @@ async fn an_upstream_that_speaks_no_tls_hears_a_handshake_at_most() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_speaks_old_tls_hears_a_handshake_at_most() {
+    let ca = Ca::new();
+    // A ServerHello of TLS 1.0 and 1.1: version, random, no session, RSA with AES-128-CBC and SHA-1.
+    for minor in ["\x01", "\x02"] {
+        let random = "R".repeat(32);
+        let hello = format!("\x16\x03{minor}\0\x2a\x02\0\0\x26\x03{minor}{random}\0\0\x2f\0");
+        let old = HalfClose::start(&*hello.leak()).await;
+        let scene = Scene::start(&bundle(&[route("/a/", old.addr(), &json!({}))], &ca), &[]);
+        let answer = scene.get("/a/x").await;
+        assert_eq!((answer.status, answer.field("x-cred-proxy")), (502, Some("upstream_tls")));
+        let heard = String::from_utf8_lossy(&old.received().await.bytes).into_owned();
+        scene::assert_no_token(&heard);
+        assert!(!heard.contains("GET"), "{heard}");
+    }
+}
+
+#[tokio::test]
 async fn a_name_is_verified_as_a_name_and_the_public_roots_do_not_vouch_for_it() {
     let ca = Ca::new();
     let origin = Origin::start(&ca.server(&["localhost"])).await;
