@@ -1,6 +1,6 @@
 //! From an upstream's name to a TCP connection, to an address that was checked.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, os::fd::AsFd, time::Duration};
 
 use sidecar::{
     address::Class,
@@ -172,10 +172,16 @@ impl Dialer {
 }
 
 /// Small writes go out at once, and a peer that vanished without a word is noticed.
-pub fn tune(stream: &TcpStream) {
+fn tune(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
-    let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE.0).with_interval(KEEP_ALIVE.1).with_retries(4);
-    let _ = SockRef::from(stream).set_tcp_keepalive(&keep_alive);
+    keep_alive(stream);
+}
+
+/// Has the kernel ask silent peers whether they are there. What a listener accepts inherits it
+/// (Linux; elsewhere the timeouts between requests notice too, only later).
+pub fn keep_alive(socket: &impl AsFd) {
+    let probes = TcpKeepalive::new().with_time(KEEP_ALIVE.0).with_interval(KEEP_ALIVE.1).with_retries(4);
+    let _ = SockRef::from(socket).set_tcp_keepalive(&probes);
 }
 
 /// A second address must still have its turn within the time for all.

@@ -89,6 +89,11 @@ impl<T> Downstream<T> {
         }
     }
 
+    /// The stream itself.
+    pub fn inner(&self) -> &T {
+        &self.io
+    }
+
     /// Where it is, for its requests.
     pub fn phase(&self) -> Phase {
         self.phase.clone()

@@ -52,7 +52,18 @@ impl Pool {
     pub fn sweep(&self) {
         let mut cx = Context::from_waker(Waker::noop());
         for idle in &self.idle {
-            lock(idle).retain_mut(|idle| idle.since.elapsed() < IDLE && idle.link.is_idle(&mut cx));
+            let mut idle = lock(idle);
+            // The one used last is on top: those below were not needed since.
+            let kept = idle.len().saturating_sub(KEPT);
+            let mut at = 0;
+            idle.retain_mut(|idle| {
+                at += 1;
+                let most = if at > kept { IDLE } else { SURPLUS };
+                idle.since.elapsed() < most && idle.link.is_idle(&mut cx)
+            });
+            if idle.capacity() > 4 * idle.len().max(KEPT) {
+                idle.shrink_to(KEPT);
+            }
         }
     }
 
@@ -67,6 +78,12 @@ fn lock(idle: &Mutex<Vec<Idle>>) -> MutexGuard<'_, Vec<Idle>> {
 
 /// Below the 60 s after which common servers close, so that it is rarely they who do.
 const IDLE: Duration = Duration::from_secs(50);
+
+/// How many may wait that long on a thread.
+const KEPT: usize = 8;
+
+/// How long more of them may: a burst that is over keeps no memory.
+const SURPLUS: Duration = Duration::from_secs(10);
 
 /// More than this many at once were a burst.
 const MAX_IDLE: usize = 256;

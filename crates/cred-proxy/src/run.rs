@@ -27,7 +27,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     args::{Args, TokenSource, takes_bundle},
     authority::OwnNames,
-    dial::Dialer,
+    dial::{Dialer, keep_alive},
     downstream::ReadTimeouts,
     exchange::{Limits, Proxy},
     harden::harden,
@@ -164,6 +164,7 @@ async fn start(parsed: &Parsed<Args>) -> Result<(), Failure> {
     };
     let listener = listen::bind(args.listen).map_err(could_not_bind("listener", args.listen))?;
     let bound = listener.local_addr().map_err(could_not_bind("listener", args.listen))?;
+    keep_alive(&listener);
     let admin = match args.admin.0 {
         Some(address) => Some(Admin::bind(address).map_err(could_not_bind("admin endpoint", address))?),
         None => None,
@@ -204,6 +205,7 @@ async fn start(parsed: &Parsed<Args>) -> Result<(), Failure> {
     let limits = ServerLimits {
         read: ReadTimeouts { head: args.header_timeout, keep_alive: args.keep_alive_timeout },
         write: args.write_timeout.0,
+        local: (!bound.ip().is_unspecified()).then_some(bound.ip()),
         // Before the deadline, so that its end can be told.
         grace: args.common.drain_timeout.mul_f32(0.9),
     };

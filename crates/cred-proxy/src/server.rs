@@ -2,12 +2,22 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
+    future::poll_fn,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
-use hyper::{server::conn::http1, service::service_fn};
+use http::{HeaderValue, Request, header};
+use hyper::{
+    body::{Body, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use sidecar::{listen::Acceptor, log::Coalesced};
 use tokio::{
@@ -19,7 +29,6 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    dial::tune,
     downstream::{Downstream, ReadTimeouts},
     exchange::{Arrival, Proxy},
     refusal::Reason,
@@ -34,6 +43,8 @@ pub struct ServerLimits {
     pub read: ReadTimeouts,
     /// The longest that downstream may take nothing while we write.
     pub write: Option<Duration>,
+    /// The local address of all of them, where the listener has but one.
+    pub local: Option<IpAddr>,
     /// How long a tunnel may go on when the proxy is about to end.
     pub grace: Duration,
 }
@@ -119,20 +130,35 @@ impl Server {
     }
 }
 
+/// What the requests of a connection share.
+struct Answering {
+    proxy: Arc<Proxy>,
+    arrival: Arrival,
+    /// The caller has said that no other request comes behind this one.
+    is_last: AtomicBool,
+}
+
 async fn connection(stream: TcpStream, proxy: Arc<Proxy>, limits: ServerLimits, drain: CancellationToken) {
-    tune(&stream);
-    let Ok(local) = stream.local_addr() else { return };
+    // The keep-alive is the listener's, and inherited.
+    let _ = stream.set_nodelay(true);
+    let local = match limits.local {
+        Some(local) => local,
+        None => match stream.local_addr() {
+            Ok(local) => local.ip(),
+            Err(_) => return,
+        },
+    };
     let stream = Downstream::new(Stall::new(stream, limits.write), limits.read);
-    let arrival =
-        Arrival { local: local.ip(), phase: stream.phase(), drain: drain.clone(), tunnel: Mutex::default() };
-    let answering = Arc::new((proxy, arrival));
+    let arrival = Arrival { local, phase: stream.phase(), drain: drain.clone(), tunnel: Mutex::default() };
+    let answering = Arc::new(Answering { proxy, arrival, is_last: AtomicBool::new(false) });
     let answered = answering.clone();
     let service = service_fn(move |request| {
         let answering = answering.clone();
-        async move {
-            let (proxy, arrival) = &*answering;
-            Ok::<_, Infallible>(proxy.answer(request, arrival).await)
-        }
+        // Boxed: the library moves it once more, and it is large.
+        Box::pin(async move {
+            answering.is_last.store(is_last(&request), Relaxed);
+            Ok::<_, Infallible>(answering.proxy.answer(request, &answering.arrival).await)
+        })
     });
     let mut serving = http1::Builder::new()
         // A caller that has gone away wants no answer: its upstream is let go at once.
@@ -141,15 +167,16 @@ async fn connection(stream: TcpStream, proxy: Arc<Proxy>, limits: ServerLimits, 
         .header_read_timeout(None)
         .max_header_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
+    // The end is ours to say: often a close is enough.
     let served = tokio::select! {
         biased;
-        served = &mut serving => served,
+        served = poll_fn(|cx| serving.poll_without_shutdown(cx)) => served,
         () = drain.cancelled() => {
-            std::pin::Pin::new(&mut serving).graceful_shutdown();
-            (&mut serving).await
+            Pin::new(&mut serving).graceful_shutdown();
+            poll_fn(|cx| serving.poll_without_shutdown(cx)).await
         }
     };
-    let tunnel = answered.1.tunnel().take();
+    let tunnel = answered.arrival.tunnel().take();
     match (served, tunnel) {
         (Ok(()), Some(tunnel)) => {
             let parts = serving.into_parts();
@@ -157,16 +184,39 @@ async fn connection(stream: TcpStream, proxy: Arc<Proxy>, limits: ServerLimits, 
             let running = tunnel.run(parts.io.into_inner(), parts.read_buf, &drain, limits.grace);
             return Box::pin(running).await;
         }
-        (Ok(()), None) => {}
+        (Ok(()), None) => {
+            let parts = serving.into_parts();
+            let stream = parts.io.into_inner();
+            let is_last = answered.is_last.load(Relaxed) && parts.read_buf.is_empty();
+            if !(is_last && nothing_waits(stream.inner().inner())) {
+                end(stream, &drain).await;
+            }
+        }
         (Err(error), _) => {
             tracing::debug!(event = "connection_error", error = sidecar::exit::chain(&error));
+            end(serving.into_parts().io.into_inner(), &drain).await;
         }
     }
+}
+
+/// Whether the caller says so, and sends no content that could still be on its way.
+fn is_last(request: &Request<Incoming>) -> bool {
+    let closes = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"close");
+    request.body().is_end_stream() && request.headers().get(header::CONNECTION).is_some_and(closes)
+}
+
+/// Whether a close would be a FIN and not a RST.
+fn nothing_waits(stream: &TcpStream) -> bool {
+    let read = stream.try_read(&mut [0; 1]);
+    read.map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |bytes| bytes == 0)
+}
+
+async fn end(stream: Downstream<Stall<TcpStream>>, drain: &CancellationToken) {
     tokio::select! {
         biased;
         // An end must not wait for callers that only keep a connection.
         () = drain.cancelled() => {}
-        _ = timeout(LINGER, linger(serving.into_parts().io.into_inner())) => {}
+        _ = timeout(LINGER, linger(stream)) => {}
     }
 }
 
@@ -180,9 +230,7 @@ async fn turn_away(mut stream: TcpStream) {
 
 /// Half-closes and reads on for a moment: closing with bytes unread would be a RST, which takes
 /// the answer away from a peer that has not read it yet.
-async fn linger(
-    mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-) -> std::io::Result<()> {
+async fn linger(mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin) -> io::Result<()> {
     stream.shutdown().await?;
     let mut left = MAX_LINGER;
     // On the heap: the connection's future would otherwise be larger by it from its beginning.
