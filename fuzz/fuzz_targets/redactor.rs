@@ -127,13 +127,17 @@ fn occurrence(body: &[u8], from: usize, token: &[u8]) -> Option<usize> {
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-fn value(byte: u8) -> Option<u8> {
-    let byte = match byte {
-        b'-' => b'+',
-        b'_' => b'/',
-        other => other,
-    };
-    ALPHABET.iter().position(|b| *b == byte).and_then(|at| u8::try_from(at).ok())
+fn value(byte: u8) -> Option<u32> {
+    static VALUES: LazyLock<[Option<u32>; 256]> = LazyLock::new(|| {
+        let mut values = [None; 256];
+        for (value, byte) in (0..).zip(ALPHABET) {
+            values[usize::from(*byte)] = Some(value);
+        }
+        values[usize::from(b'-')] = values[usize::from(b'+')];
+        values[usize::from(b'_')] = values[usize::from(b'/')];
+        values
+    });
+    VALUES[usize::from(byte)]
 }
 
 fn encoded(text: &[u8]) -> Vec<u8> {
@@ -143,7 +147,15 @@ fn encoded(text: &[u8]) -> Vec<u8> {
 }
 
 fn decoded(run: &[u8]) -> Vec<u8> {
-    let values = run.iter().filter_map(|byte| value(*byte));
-    let bits: Vec<u8> = values.flat_map(|value| (0..6).rev().map(move |n| value >> n & 1)).collect();
-    bits.chunks_exact(8).map(|bits| bits.iter().fold(0, |byte, bit| byte << 1 | bit)).collect()
+    let (mut bits, mut count) = (0, 0);
+    let mut decoded = Vec::with_capacity(run.len());
+    for value in run.iter().filter_map(|byte| value(*byte)) {
+        bits = (bits << 6 | value) & 0xffff;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            decoded.push((bits >> count & 0xff) as u8);
+        }
+    }
+    decoded
 }
