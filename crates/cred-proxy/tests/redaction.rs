@@ -101,6 +101,20 @@ async fn a_token_is_found_wherever_the_upstream_cuts_it() {
 }
 
 #[tokio::test]
+async fn an_answer_that_ends_as_a_token_begins_arrives_whole() {
+    // Not whole: no token. (With the plain client: the scene's own looks for less.)
+    let text = "see tok-s3cret/01+2";
+    for head in [format!("Content-Length: {}\r\n", text.len()), String::new()] {
+        let ca = Ca::new();
+        let script = Script::close(format!("HTTP/1.1 200 OK\r\n{head}\r\n{text}"));
+        let origin = RawOrigin::start(&ca.server(&["127.0.0.1"]), script).await;
+        let scene = Scene::start(&bundle(&[route("/a/", origin.addr(), &json!({}))], &ca), &[]);
+        let answer = scene.client().await.ask(get("/a/x")).await.unwrap();
+        assert_eq!((answer.text().as_str(), answer.complete), (text, true));
+    }
+}
+
+#[tokio::test]
 async fn an_event_arrives_whole_before_the_next_is_sent() {
     let (scene, mut body, _origin) = streaming(json!({})).await;
     let (mut client, pieces) = begun(&scene, &mut body).await;
