@@ -26,6 +26,7 @@ use crate::{
     refusal::{Reason, Side},
     request_log::RequestLog,
     route::Route,
+    silence::Silence,
     tunnel::Tunnel,
     upgrade,
     upload::{Progress, Upload, UploadLimits},
@@ -302,34 +303,6 @@ struct Relay {
     status: StatusCode,
     fields: http::HeaderMap,
     download: Download,
-}
-
-/// Why no answer came.
-enum Silence {
-    Link(LinkError),
-    Timeout,
-}
-
-impl Silence {
-    fn reason(&self) -> Reason {
-        let Self::Link(error) = self else { return Reason::UpstreamTimeout };
-        let mut cause = std::error::Error::source(error);
-        while let Some(error) = cause {
-            let io = error.downcast_ref::<std::io::Error>();
-            if io.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut) {
-                return Reason::UpstreamTimeout;
-            }
-            cause = error.source();
-        }
-        Reason::UpstreamProtocol
-    }
-
-    fn tell(&self) -> String {
-        match self {
-            Self::Link(error) => chain(error),
-            Self::Timeout => "the upstream sent no answer in time".to_owned(),
-        }
-    }
 }
 
 fn relay(relay: Relay, mut log: RequestLog, busy: Busy) -> Response<Content> {

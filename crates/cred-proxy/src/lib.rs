@@ -7,7 +7,7 @@
 //! | to understand | read |
 //! |---|---|
 //! | a request's way through | [`exchange`] |
-//! | what is refused, and with which word | [`verdict`], [`refusal`] |
+//! | what is refused, and with which word | [`verdict`], [`refusal`], [`silence`] |
 //! | why a request cannot leave its route | [`target`], [`allow`], [`authority`], [`route`] |
 //! | which fields pass | [`fields`], [`inject`], [`location`], [`framing`] |
 //! | connections to upstreams | [`dial`], [`via`], [`upstream`], [`link`], [`pool`] |
@@ -41,6 +41,7 @@ pub mod request_log;
 pub mod route;
 pub mod run;
 pub mod server;
+pub mod silence;
 pub mod stall;
 pub mod target;
 pub mod tokens;
