@@ -171,7 +171,8 @@ async fn a_flood_of_short_connections_leaves_nothing_behind() {
     eventually(PATIENCE, || async { gate.events("closed").len() >= 4000 }).await;
     eventually(PATIENCE, || async { descriptors(&gate) <= files + 4 }).await;
     let grown = resident(&gate).saturating_sub(memory);
-    assert!(grown <= 1024 * 1024, "{grown} bytes more after three times as many");
+    // The allocator's share of however many were open at once; tests/soak.rs tells a leak from it.
+    assert!(grown <= 2 * 1024 * 1024, "{grown} bytes more after three times as many");
 }
 
 #[tokio::test]
