@@ -11,7 +11,7 @@
 //! | why a request cannot leave its route | [`target`], [`allow`], [`authority`], [`route`] |
 //! | which fields pass | [`fields`], [`inject`], [`location`], [`framing`] |
 //! | connections to upstreams | [`dial`], [`via`], [`upstream`], [`link`], [`pool`] |
-//! | connections from downstream | [`workers`], [`server`], [`downstream`], [`watch`], [`stall`], [`upload`], [`download`] |
+//! | connections from downstream | [`server`], [`downstream`], [`watch`], [`stall`], [`upload`], [`download`] |
 //! | what follows a 101 | [`upgrade`], [`tunnel`] |
 //! | tokens | [`tokens`], [`harden`] |
 //! | how an echoed token is hidden | [`redact`] |
@@ -52,4 +52,3 @@ pub mod upstream;
 pub mod verdict;
 pub mod via;
 pub mod watch;
-pub mod workers;

@@ -6,12 +6,10 @@ use std::{
     time::Duration,
 };
 
+use sidecar::workers::{MAX_WORKERS, here};
 use tokio::time::Instant;
 
-use crate::{
-    link::Link,
-    workers::{MAX_WORKERS, here},
-};
+use crate::link::Link;
 
 /// Idle connections of each thread, the one used last on top. Nobody takes from another thread's:
 /// a connection is woken where it was opened.

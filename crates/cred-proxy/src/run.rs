@@ -9,13 +9,14 @@ use sidecar::{
     drain,
     exit::Failure,
     healthcheck,
-    listen::{self, Acceptor, Peers},
+    listen::{self, Listening, Peers},
     log,
     metrics::Exposition,
     ready::Ready,
     routes::RouteTable,
     table,
     token::Tokens,
+    workers,
 };
 use tokio::{
     io::BufReader,
@@ -37,7 +38,6 @@ use crate::{
     tokens,
     upstream::{ConnectLimits, Connector},
     verdict::Policy,
-    workers,
 };
 
 /// Runs the command that the process was started as.
@@ -211,28 +211,28 @@ async fn start(parsed: &Parsed<Args>) -> Result<(), Failure> {
     };
     let room = Arc::new(Room::new(usize::try_from(args.max_connections).unwrap_or(usize::MAX)));
     let server = || Server { proxy: proxy.clone(), limits, room: room.clone(), open: open.clone() };
-    serve(listener, &given.peers, server).map_err(could_not_bind("listener", bound))?;
+    serve(listener, given.peers, server).map_err(could_not_bind("listener", bound))?;
     drain.cancelled().await;
     drain::finish(&open, args.common.drain_timeout).await;
     Ok(())
 }
 
 /// Starts the threads, each with a share in the listener.
-fn serve(listener: TcpListener, peers: &Peers, server: impl Fn() -> Server) -> std::io::Result<()> {
-    let listener = listener.into_std()?;
-    let share = |listener: std::net::TcpListener, peers: Peers, server: Server| {
+fn serve(listener: TcpListener, peers: Peers, server: impl Fn() -> Server) -> std::io::Result<()> {
+    let share = |listening: Listening, server: Server| {
         move |worker| async move {
-            match TcpListener::from_std(listener) {
-                Ok(listener) => server.serve(Acceptor::new(listener, peers, "proxy"), worker).await,
+            match listening.into_acceptor() {
+                Ok(acceptor) => server.serve(acceptor, worker).await,
                 Err(error) => tracing::error!(event = "accept_error", error = %error),
             }
         }
     };
+    let listening = Listening::new(listener, peers, "proxy")?;
     let mut work = Vec::new();
     for _ in 1..workers::count() {
-        work.push(share(listener.try_clone()?, peers.clone(), server()));
+        work.push(share(listening.share()?, server()));
     }
-    work.push(share(listener, peers.clone(), server()));
+    work.push(share(listening, server()));
     workers::start(work)
 }
 

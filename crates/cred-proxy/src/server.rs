@@ -19,7 +19,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use sidecar::{listen::Acceptor, log::Coalesced};
+use sidecar::{listen::Acceptor, log::Coalesced, workers::Worker};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -33,7 +33,6 @@ use crate::{
     exchange::{Arrival, Proxy},
     refusal::Reason,
     stall::Stall,
-    workers::Worker,
 };
 
 /// What connections are held to.
@@ -96,14 +95,14 @@ pub struct Server {
 
 impl Server {
     /// Accepts and serves until the proxy drains, and then those connections that are still open.
-    pub async fn serve(self, mut acceptor: Acceptor, mut worker: Worker) {
+    pub async fn serve(self, mut acceptor: Acceptor, mut worker: Worker<()>) {
         // Its own, so that asking it waits for no other thread.
         let drain = self.proxy.drain.child_token();
         loop {
             let (stream, place) = tokio::select! {
                 biased;
                 () = drain.cancelled() => break,
-                (stream, place) = worker.handed() => {
+                (stream, (), place) = worker.handed() => {
                     let Ok(stream) = TcpStream::from_std(stream) else { continue };
                     (stream, place)
                 }
@@ -113,8 +112,8 @@ impl Server {
                         self.room.refuse(stream, peer);
                         continue;
                     };
-                    match worker.hand_over(stream, worker.place(room)) {
-                        Some(own) => own,
+                    match worker.team.hand_over(stream, (), worker.team.place(room)) {
+                        Some((stream, (), place)) => (stream, place),
                         None => continue,
                     }
                 }

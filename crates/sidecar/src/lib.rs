@@ -10,6 +10,7 @@
 //! | command line, environment, exit codes, messages | [`command`], [`exit`] |
 //! | readiness line, admin endpoint, healthcheck | [`ready`], [`admin`], [`healthcheck`] |
 //! | listeners and who is served | [`listen`] |
+//! | a thread for each CPU, connections spread over them | [`workers`] |
 //! | signals and draining | [`drain`] |
 //! | addresses that are not for everyone; names | [`address`], [`upstream`] |
 //! | logs, metrics | [`log`], [`metrics`] |
@@ -33,3 +34,4 @@ pub mod routes;
 pub mod table;
 pub mod token;
 pub mod upstream;
+pub mod workers;

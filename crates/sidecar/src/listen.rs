@@ -1,7 +1,7 @@
 //! Bound listeners, and who is served on them.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{self, IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,27 +87,81 @@ impl Peers {
 pub struct Acceptor {
     listener: TcpListener,
     peers: Peers,
+    troubles: Arc<Troubles>,
+    back_off: Duration,
+}
+
+/// A listener that is on no thread yet, so that several can accept from it.
+#[derive(Debug)]
+pub struct Listening {
+    listener: net::TcpListener,
+    peers: Peers,
+    troubles: Arc<Troubles>,
+}
+
+/// What goes wrong at one listener, whichever thread sees it.
+#[derive(Debug)]
+pub struct Troubles {
     name: Arc<str>,
     refused: Arc<Coalesced>,
     failed: Arc<Coalesced>,
-    back_off: Duration,
 }
 
 /// The first wait after an accept error, and the longest: long enough not to spin at the
 /// descriptor limit, short enough that nobody notices when it is over.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(100));
 
+impl Listening {
+    /// `name` is what the log calls the listener.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn new(listener: TcpListener, peers: Peers, name: &str) -> io::Result<Self> {
+        Ok(Self { listener: listener.into_std()?, peers, troubles: Arc::new(Troubles::at(name)) })
+    }
+
+    /// The same listener for another thread.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn share(&self) -> io::Result<Self> {
+        Ok(Self {
+            listener: self.listener.try_clone()?,
+            peers: self.peers.clone(),
+            troubles: self.troubles.clone(),
+        })
+    }
+
+    /// Accepts on the runtime of this thread from now on.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn into_acceptor(self) -> io::Result<Acceptor> {
+        let listener = TcpListener::from_std(self.listener)?;
+        Ok(Acceptor { listener, peers: self.peers, troubles: self.troubles, back_off: BACK_OFF.0 })
+    }
+
+    /// What goes wrong there, also when nobody accepts any more.
+    pub fn troubles(&self) -> Arc<Troubles> {
+        self.troubles.clone()
+    }
+}
+
+impl Troubles {
+    fn at(name: &str) -> Self {
+        Self { name: name.into(), refused: Arc::default(), failed: Arc::default() }
+    }
+
+    /// How many accepts have failed so far.
+    pub fn failed(&self) -> u64 {
+        self.failed.total()
+    }
+}
+
 impl Acceptor {
     /// `name` is what the log calls the listener.
     pub fn new(listener: TcpListener, peers: Peers, name: &str) -> Self {
-        Self {
-            listener,
-            peers,
-            name: name.into(),
-            refused: Arc::default(),
-            failed: Arc::default(),
-            back_off: BACK_OFF.0,
-        }
+        Self { listener, peers, troubles: Arc::new(Troubles::at(name)), back_off: BACK_OFF.0 }
     }
 
     /// The next connection of a peer that is served. Cancel-safe.
@@ -119,14 +173,14 @@ impl Acceptor {
                     return (stream, peer);
                 }
                 Ok((_closed, peer)) => {
-                    let name = self.name.clone();
-                    self.refused.count(move |count| {
+                    let name = self.troubles.name.clone();
+                    self.troubles.refused.count(move |count| {
                         tracing::warn!(event = "refused", listener = %name, peer = %peer, reason = "peer", count);
                     });
                 }
                 Err(error) => {
-                    let name = self.name.clone();
-                    self.failed.count(move |count| {
+                    let name = self.troubles.name.clone();
+                    self.troubles.failed.count(move |count| {
                         tracing::warn!(event = "accept_error", listener = %name, error = %error, count);
                     });
                     tokio::time::sleep(self.back_off).await;
@@ -134,11 +188,6 @@ impl Acceptor {
                 }
             }
         }
-    }
-
-    /// The count of accepts that have failed, which outlives the acceptor.
-    pub fn errors(&self) -> Arc<Coalesced> {
-        self.failed.clone()
     }
 
     /// The listener's own address.

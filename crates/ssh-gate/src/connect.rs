@@ -8,12 +8,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use sidecar::listen::is_own;
 use sidecar::upstream::{Host, Upstream, resolve};
-use socket2::SockRef;
-use tokio::net::{TcpSocket, TcpStream};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+
+use crate::tune::tune;
 
 /// RFC 8305 section 5.
 const STAGGER: Duration = Duration::from_millis(250);
@@ -86,18 +89,20 @@ impl Dialer {
                     ConnectError::Connect { upstream: upstream.clone(), address, source }
                 })
             };
-        let stream = tokio::time::timeout(budget, connected)
+        tokio::time::timeout(budget, connected)
             .await
-            .unwrap_or_else(|_| Err(ConnectError::Late { upstream: upstream.clone(), budget }))?;
-        // From here on an end is what the peers make it.
-        let _ = SockRef::from(&stream).set_linger(None);
-        Ok(stream)
+            .unwrap_or_else(|_| Err(ConnectError::Late { upstream: upstream.clone(), budget }))
     }
 
     async fn addresses(&self, upstream: &Upstream) -> io::Result<Vec<SocketAddr>> {
-        if let Host::Address(_) = upstream.host {
-            return resolve(upstream).await;
+        if let Host::Address(address) = upstream.host {
+            return Ok(vec![SocketAddr::new(address, upstream.port)]);
         }
+        // Boxed: most of what connecting takes is for names.
+        Box::pin(self.look_up(upstream)).await
+    }
+
+    async fn look_up(&self, upstream: &Upstream) -> io::Result<Vec<SocketAddr>> {
         let lookups = self.lookups.clone();
         let permit = lookups.acquire_owned().await.map_err(io::Error::other)?;
         let upstream = upstream.clone();
@@ -127,12 +132,36 @@ fn take_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
-/// Connects to one address. A connection that is given up, even one that the upstream has accepted
-/// already, is reset: to close it would look like a client that had nothing to say.
+/// A connection that is reset when it is given up, even when the upstream has accepted it already: to
+/// close it would look like a client that had nothing to say.
+struct Attempt(Option<TcpStream>);
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if let Some(stream) = &self.0 {
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+/// Connects to one address.
 async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
-    socket.connect(address).await
+    let kind = Type::STREAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    tune(&SockRef::from(&socket));
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
+        connected => connected?,
+    }
+    let mut attempt = Attempt(Some(TcpStream::from_std(socket.into())?));
+    if let Some(stream) = &attempt.0 {
+        stream.writable().await?;
+        if let Some(error) = stream.take_error()? {
+            return Err(error);
+        }
+    }
+    // From here on an end is what the peers make it.
+    attempt.0.take().ok_or_else(|| io::ErrorKind::NotConnected.into())
 }
 
 /// The first address that takes the connection, else the failure of the last one.
@@ -140,6 +169,10 @@ async fn first(addresses: Vec<SocketAddr>, budget: Duration) -> Result<TcpStream
     if let [address] = addresses[..] {
         return dial(address).await.map_err(|error| (address, error));
     }
+    Box::pin(race(addresses, budget)).await
+}
+
+async fn race(addresses: Vec<SocketAddr>, budget: Duration) -> Result<TcpStream, (SocketAddr, io::Error)> {
     // With many addresses they start closer together, so that the last one has its time too.
     let stagger = STAGGER.min(budget / u32::try_from(addresses.len() + 1).unwrap_or(u32::MAX));
     let mut waiting = addresses.into_iter();

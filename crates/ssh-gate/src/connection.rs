@@ -8,7 +8,8 @@ use std::time::Duration;
 use sidecar::log::Coalesced;
 use sidecar::ports::{Forward, Protocol};
 use sidecar::upstream::Upstream;
-use socket2::{SockRef, TcpKeepalive};
+use sidecar::workers::{Place, Team};
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -31,10 +32,22 @@ pub(crate) struct Gate {
     pub(crate) cut: CancellationToken,
 }
 
+/// The gate on one thread.
+#[derive(Debug)]
+pub(crate) struct Share {
+    gate: Arc<Gate>,
+    team: Team<Arrival>,
+    cut: CancellationToken,
+}
+
+/// What goes with a connection from thread to thread: its row, and who it is.
+pub(crate) type Arrival = (Arc<Row>, SocketAddr);
+
 /// One row at work.
 #[derive(Debug)]
 pub(crate) struct Row {
-    alias: String,
+    /// Its name.
+    pub(crate) alias: String,
     upstream: Upstream,
     protocol: Protocol,
     dialer: Dialer,
@@ -57,37 +70,14 @@ impl Gate {
         }
     }
 
-    /// Forwards an accepted connection in a task of its own, or closes it when there is no place.
-    pub(crate) fn admit(self: &Arc<Self>, row: &Arc<Row>, downstream: TcpStream, peer: SocketAddr) {
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
-            drop(downstream);
-            row.meter.refuse(End::Limit);
-            let row = row.clone();
-            row.over_limit.clone().count(move |count| {
-                row.closed(peer, &Copying::default(), &Ended::by_gate(End::Limit), Some(count));
-            });
-            return;
-        };
-        let (gate, row) = (self.clone(), row.clone());
-        self.open.spawn(async move {
-            let _place = place;
-            let metered = row.meter.open();
-            let ended = gate.carry(&row, downstream, &metered.copying).await;
-            let copying = metered.close(ended.end);
-            if matches!(ended.end, End::ConnectFailed | End::NotSsh) {
-                row.fruitless.clone().count(move |count| {
-                    row.closed(peer, &copying, &ended, (count > 1).then_some(count));
-                });
-            } else {
-                row.closed(peer, &copying, &ended, None);
-            }
-        });
-    }
-
-    async fn carry(&self, row: &Row, downstream: TcpStream, copying: &Copying) -> Ended {
-        tune(&downstream);
-        // Boxed: an established connection should not go on holding the room that connecting took.
-        let upstream = match Box::pin(self.connect(row, &downstream)).await {
+    async fn carry(
+        &self,
+        row: &Row,
+        downstream: TcpStream,
+        copying: &Copying,
+        cut: &CancellationToken,
+    ) -> Ended {
+        let upstream = match self.connect(row, &downstream, cut).await {
             Ok(upstream) => upstream,
             Err(ended) => {
                 if ended.end == End::Reset {
@@ -97,11 +87,15 @@ impl Gate {
             }
         };
         row.meter.connected(copying.since.elapsed());
-        tune(&upstream);
-        copy::copy(row.protocol, &downstream, &upstream, &self.limits, copying, &self.cut).await
+        copy::copy(row.protocol, &downstream, &upstream, &self.limits, copying, cut).await
     }
 
-    async fn connect(&self, row: &Row, downstream: &TcpStream) -> Result<TcpStream, Ended> {
+    async fn connect(
+        &self,
+        row: &Row,
+        downstream: &TcpStream,
+        cut: &CancellationToken,
+    ) -> Result<TcpStream, Ended> {
         let mut connecting = pin!(row.dialer.connect(&row.upstream, &self.own, self.limits.connect));
         let connected = tokio::select! {
             biased;
@@ -113,9 +107,53 @@ impl Gate {
                     Err(_) => return Err(Ended::fault(Side::Downstream, &copy::taken(downstream))),
                 }
             }
-            () = self.cut.cancelled() => return Err(Ended::by_gate(End::Drain)),
+            () = cut.cancelled() => return Err(Ended::by_gate(End::Drain)),
         };
         connected.map_err(|error| Ended::unconnected(&error))
+    }
+}
+
+impl Share {
+    /// The gate on the thread that is `team`'s.
+    pub(crate) fn new(gate: Arc<Gate>, team: Team<Arrival>) -> Self {
+        // Its own, so that asking it waits for no other thread.
+        let cut = gate.cut.child_token();
+        Self { gate, team, cut }
+    }
+
+    /// Finds an accepted connection a thread to be forwarded on, or closes it when there is no place.
+    pub(crate) fn admit(self: &Arc<Self>, row: &Arc<Row>, downstream: TcpStream, peer: SocketAddr) {
+        let Ok(room) = self.gate.places.clone().try_acquire_owned() else {
+            drop(downstream);
+            row.meter.refuse(End::Limit);
+            let row = row.clone();
+            row.over_limit.clone().count(move |count| {
+                row.closed(peer, &Copying::default(), &Ended::by_gate(End::Limit), Some(count));
+            });
+            return;
+        };
+        let (place, arrival) = (self.team.place(room), (row.clone(), peer));
+        if let Some((downstream, arrival, place)) = self.team.hand_over(downstream, arrival, place) {
+            self.forward(downstream, arrival, place);
+        }
+    }
+
+    /// Forwards a connection on this thread, in a task of its own.
+    pub(crate) fn forward(self: &Arc<Self>, downstream: TcpStream, (row, peer): Arrival, place: Place) {
+        let share = self.clone();
+        self.gate.open.spawn(async move {
+            let _place = place;
+            let metered = row.meter.open();
+            let ended = share.gate.carry(&row, downstream, &metered.copying, &share.cut).await;
+            let copying = metered.close(ended.end);
+            if matches!(ended.end, End::ConnectFailed | End::NotSsh) {
+                row.fruitless.clone().count(move |count| {
+                    row.closed(peer, &copying, &ended, (count > 1).then_some(count));
+                });
+            } else {
+                row.closed(peer, &copying, &ended, None);
+            }
+        });
     }
 }
 
@@ -156,19 +194,3 @@ const FRUITLESS: u32 = 100;
 
 /// For an upstream that is about to accept, when its client has already reset: a round trip.
 const LAST_CALL: Duration = Duration::from_secs(1);
-
-/// Silence before the first probe, between probes, and how many go unanswered.
-const KEEP_ALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
-/// How long sent bytes may go unacknowledged. It also bounds a window that stays shut (tcp(7)), so it
-/// is long enough for a living peer that is paused a while, and below the kernel's quarter of an hour.
-const USER_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// Sets what both sides have in common. A socket that died meanwhile says so when it is read.
-fn tune(stream: &TcpStream) {
-    let socket = SockRef::from(stream);
-    let (time, interval, retries) = KEEP_ALIVE;
-    let keep_alive = TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(retries);
-    let _ = socket.set_tcp_nodelay(true);
-    let _ = socket.set_tcp_keepalive(&keep_alive);
-    let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
-}

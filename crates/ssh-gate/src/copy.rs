@@ -7,7 +7,9 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use sidecar::ports::Protocol;
@@ -24,13 +26,16 @@ use crate::queue;
 /// How long queued bytes have where the kernel does not say when they have arrived.
 const GRACE: Duration = Duration::from_millis(200);
 
+/// In place of a time: silence does not count.
+const UNTIMED: u64 = u64::MAX;
+
 /// What a connection has carried, and when last.
 #[derive(Debug)]
 pub(crate) struct Copying {
     /// Its accept.
     pub(crate) since: Instant,
-    /// When bytes last moved, in milliseconds since then.
-    pub(crate) last: AtomicU64,
+    /// When bytes last moved, in milliseconds since then, or [`UNTIMED`].
+    last: AtomicU64,
     /// Towards the upstream.
     pub(crate) up: Counter,
     /// Towards the downstream.
@@ -53,12 +58,12 @@ pub(crate) async fn copy(
     cut: &CancellationToken,
 ) -> Ended {
     let mut lanes = Lanes {
-        up: Lane::new(Side::Downstream, downstream, upstream, &copying.up, copying),
-        down: Lane::new(Side::Upstream, upstream, downstream, &copying.down, copying),
+        up: Lane::new(Side::Downstream, downstream, upstream, copying),
+        down: Lane::new(Side::Upstream, upstream, downstream, copying),
     };
     if protocol == Protocol::Ssh {
-        let deadline = copying.since + identification::DEADLINE;
-        (lanes.up.identify, lanes.down.identify) = (Some(deadline), Some(deadline));
+        lanes.up.identify();
+        lanes.down.identify();
     }
     let ended = lanes.copy(limits, copying, cut).await;
     if ended.end != End::Eof {
@@ -92,44 +97,92 @@ struct Lanes<'a> {
     down: Lane<'a>,
 }
 
-impl Lanes<'_> {
-    async fn copy(&mut self, limits: &Limits, copying: &Copying, cut: &CancellationToken) -> Ended {
-        copying.touch();
-        let Self { up, down } = self;
-        let (downstream, upstream) = (up.from, up.to);
-        let first = tokio::select! {
-            biased;
-            done = up.run() => done.map(|()| Side::Downstream),
-            done = down.run() => done.map(|()| Side::Upstream),
-            error = fault(downstream) => Err(Fault { side: Side::Downstream, error }),
-            error = fault(upstream) => Err(Fault { side: Side::Upstream, error }),
-            () = copying.silent(limits.idle) => return Ended::by_gate(End::Idle),
-            () = cut.cancelled() => return Ended::by_gate(End::Drain),
+/// What has happened to the lanes.
+enum Event {
+    /// A side has finished sending, and all of it is written.
+    Done(Side),
+    /// A socket has failed.
+    Broken(Fault),
+    /// No byte has moved for as long as that may be.
+    Silent,
+    /// A lane waits for its receiver: nobody reads the sender, whose failure would not be seen.
+    Unwatched,
+    /// The lanes have moved on, and see by themselves what they must.
+    Watching,
+}
+
+/// Watches what the lanes do not see themselves. Boxed, as an idle connection needs none.
+type Watch<'a> = Pin<Box<dyn Future<Output = Event> + Send + 'a>>;
+
+impl<'a> Lanes<'a> {
+    async fn copy(&mut self, limits: &Limits, copying: &'a Copying, cut: &CancellationToken) -> Ended {
+        let first = match self.until_an_end(limits.idle, copying, cut).await {
+            Some(Event::Done(side)) => side,
+            Some(Event::Broken(fault)) => return Box::pin(self.break_off(fault, limits, copying, cut)).await,
+            Some(_) => return Ended::by_gate(End::Idle),
+            None => return Ended::by_gate(End::Drain),
         };
-        let first = match first {
-            Ok(side) => side,
-            Err(fault) => return self.break_off(fault, limits, copying, cut).await,
-        };
-        let (ended, other) = if first == Side::Downstream { (up, down) } else { (down, up) };
-        ended.half_close();
-        copying.touch();
+        self.lane(first).half_close();
         let idle = limits.idle.filter(|idle| *idle < limits.half_close);
-        let reap = if idle.is_some() { End::Idle } else { End::HalfClose };
-        let fault = tokio::select! {
-            biased;
-            done = other.run() => match done {
-                Ok(()) => {
-                    other.half_close();
-                    return Ended::eof(first);
-                }
-                Err(fault) => fault,
-            },
-            error = fault(downstream) => Fault { side: Side::Downstream, error },
-            error = fault(upstream) => Fault { side: Side::Upstream, error },
-            () = copying.silent(Some(idle.unwrap_or(limits.half_close))) => return Ended::by_gate(reap),
-            () = cut.cancelled() => return Ended::by_gate(End::Drain),
-        };
-        self.break_off(fault, limits, copying, cut).await
+        match self.until_an_end(Some(idle.unwrap_or(limits.half_close)), copying, cut).await {
+            // Both are done: closing tells the other side.
+            Some(Event::Done(_)) => Ended::eof(first),
+            Some(Event::Broken(fault)) => Box::pin(self.break_off(fault, limits, copying, cut)).await,
+            Some(_) => Ended::by_gate(if idle.is_some() { End::Idle } else { End::HalfClose }),
+            None => Ended::by_gate(End::Drain),
+        }
+    }
+
+    /// Moves bytes both ways until something ends; `None` when the gate does.
+    async fn until_an_end(
+        &mut self,
+        silence: Option<Duration>,
+        copying: &'a Copying,
+        cut: &CancellationToken,
+    ) -> Option<Event> {
+        let half_closed = self.up.done || self.down.done;
+        let always = half_closed || silence.is_some();
+        let sockets = (self.up.from, self.up.to);
+        let watch = || -> Watch<'a> { Box::pin(watch(sockets, copying, silence)) };
+        let mut watching = always.then(watch);
+        if silence.is_some() {
+            copying.time();
+        }
+        let mut cut = pin!(cut.cancelled());
+        loop {
+            let event = tokio::select! {
+                biased;
+                event = poll_fn(|cx| self.poll(cx, &mut watching, always)) => event,
+                () = &mut cut => return None,
+            };
+            match event {
+                Event::Unwatched => watching = Some(watch()),
+                Event::Watching => watching = None,
+                end => return Some(end),
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, watching: &mut Option<Watch<'a>>, always: bool) -> Poll<Event> {
+        for lane in [&mut self.up, &mut self.down] {
+            if !lane.done
+                && let Poll::Ready(ended) = lane.poll(cx)
+            {
+                lane.done = ended.is_ok();
+                return Poll::Ready(ended.map_or_else(Event::Broken, |()| Event::Done(lane.side)));
+            }
+        }
+        let blind = self.up.is_blocked() || self.down.is_blocked();
+        match watching {
+            None if blind => Poll::Ready(Event::Unwatched),
+            None => Poll::Pending,
+            Some(_) if !blind && !always => Poll::Ready(Event::Watching),
+            Some(watch) => watch.as_mut().poll(cx),
+        }
+    }
+
+    fn lane(&mut self, side: Side) -> &mut Lane<'a> {
+        if side == Side::Downstream { &mut self.up } else { &mut self.down }
     }
 
     /// One side has failed: delivers to the other what the failed one had sent. The caller resets.
@@ -140,9 +193,9 @@ impl Lanes<'_> {
         copying: &Copying,
         cut: &CancellationToken,
     ) -> Ended {
-        let lane = if fault.side == Side::Downstream { &mut self.up } else { &mut self.down };
+        let lane = self.lane(fault.side);
         let living = lane.to;
-        copying.touch();
+        copying.time();
         tokio::select! {
             biased;
             () = lane.deliver() => {}
@@ -155,45 +208,67 @@ impl Lanes<'_> {
     }
 }
 
+/// Waits until a socket has failed, or no byte has moved for so long.
+async fn watch(
+    (downstream, upstream): (&TcpStream, &TcpStream),
+    copying: &Copying,
+    silence: Option<Duration>,
+) -> Event {
+    tokio::select! {
+        biased;
+        error = fault(downstream) => Event::Broken(Fault { side: Side::Downstream, error }),
+        error = fault(upstream) => Event::Broken(Fault { side: Side::Upstream, error }),
+        () = copying.silent(silence) => Event::Silent,
+    }
+}
+
 /// One direction with its two sockets.
 struct Lane<'a> {
-    /// Until when the sending side must have shown its identification line; `None` once it has.
-    identify: Option<Instant>,
+    /// The wait for the sending side's identification line; `None` once it is there.
+    identify: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send + 'a>>>,
     direction: Direction,
+    done: bool,
     side: Side,
     from: &'a TcpStream,
     to: &'a TcpStream,
-    counter: &'a Counter,
     copying: &'a Copying,
 }
 
 impl<'a> Lane<'a> {
-    fn new(
-        side: Side,
-        from: &'a TcpStream,
-        to: &'a TcpStream,
-        counter: &'a Counter,
-        copying: &'a Copying,
-    ) -> Self {
-        Self { identify: None, direction: Direction::default(), side, from, to, counter, copying }
+    fn new(side: Side, from: &'a TcpStream, to: &'a TcpStream, copying: &'a Copying) -> Self {
+        Self { identify: None, direction: Direction::default(), done: false, side, from, to, copying }
+    }
+
+    /// Nothing is to move before the sending side has shown its identification line.
+    fn identify(&mut self) {
+        let deadline = self.copying.since + identification::DEADLINE;
+        self.identify = Some(Box::pin(identification::first_line(self.from, deadline.into())));
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.direction.is_blocked()
     }
 
     /// Moves bytes until the sending side is done.
-    async fn run(&mut self) -> Result<(), Fault> {
-        if let Some(deadline) = self.identify {
-            // Boxed: an established connection should not go on holding the room that this takes.
-            let shown = Box::pin(identification::first_line(self.from, deadline.into())).await;
-            shown.map_err(|error| Fault { side: self.side, error })?;
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let (side, copying) = (self.side, self.copying);
+        if let Some(line) = &mut self.identify {
+            let shown = ready!(line.as_mut().poll(cx));
             self.identify = None;
-        }
-        let Self { direction, side, from, to, counter, copying, .. } = self;
-        let moved = || copying.touch();
-        poll_fn(|cx| direction.poll_move(cx, from, to, counter, &moved)).await.map_err(|broken| {
-            match (broken, *side) {
-                (Broken::From(error), side) => Fault { side, error },
-                (Broken::To(error), Side::Downstream) => Fault { side: Side::Upstream, error },
-                (Broken::To(error), _) => Fault { side: Side::Downstream, error },
+            if let Err(error) = shown {
+                // Who delivers what a failed side had sent asks once more.
+                self.identify();
+                return Poll::Ready(Err(Fault { side, error }));
             }
+        }
+        let (counter, receiver) = match side {
+            Side::Downstream => (&copying.up, Side::Upstream),
+            _ => (&copying.down, Side::Downstream),
+        };
+        let moved = || copying.touch();
+        self.direction.poll_move(cx, self.from, self.to, counter, &moved).map_err(|broken| match broken {
+            Broken::From(error) => Fault { side, error },
+            Broken::To(error) => Fault { side: receiver, error },
         })
     }
 
@@ -207,7 +282,7 @@ impl<'a> Lane<'a> {
     /// throws away what is still queued.
     async fn deliver(&mut self) {
         let (living, sending) = (self.to, self.side);
-        if let Err(fault) = self.run().await
+        if let Err(fault) = poll_fn(|cx| self.poll(cx)).await
             && (fault.side != sending || self.identify.is_some())
         {
             // Gone, or no SSH: nothing of it is on its way.
@@ -235,7 +310,7 @@ impl Default for Copying {
     fn default() -> Self {
         Self {
             since: Instant::now(),
-            last: AtomicU64::new(0),
+            last: AtomicU64::new(UNTIMED),
             up: Counter::default(),
             down: Counter::default(),
         }
@@ -243,9 +318,21 @@ impl Default for Copying {
 }
 
 impl Copying {
+    /// From now on silence counts.
+    fn time(&self) {
+        self.last.store(self.millis(), Relaxed);
+    }
+
+    /// Bytes have moved.
     fn touch(&self) {
-        let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.store(now, Relaxed);
+        // Nobody asks most connections how long they have been silent: they need no clock.
+        if self.last.load(Relaxed) != UNTIMED {
+            self.time();
+        }
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Waits until no byte has moved for so long.

@@ -1,32 +1,45 @@
 //! One direction of a connection: what has been read and not yet written, and how much went through.
 //!
-//! A buffer is held only while bytes are in it; an idle connection holds none.
+//! While reads are small, bytes pass through one buffer of the thread's; when a read fills that, they
+//! go on through a pipe, uncopied. What the receiver does not take at once is kept until it does; an
+//! idle connection holds neither buffer nor pipe.
 
 use std::cell::RefCell;
 use std::io::{self, Read as _, Write as _};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 
+use sidecar::log::Coalesced;
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use crate::pipe::Pipe;
+
 /// As much as a read takes: below it the calls cost more than the copying.
 const BUFFER: usize = 64 * 1024;
-/// Spare buffers of a thread. One is enough for a thread that writes what it has read; a second one
-/// is for what comes back after a peer was slow.
-const SPARE: usize = 2;
-/// Reads before the other direction and other connections have their turn.
-const TURN: u32 = 16;
+/// Bytes that may wait for receivers before reads become small: a quarter of the 64 MiB that a
+/// sidecar has.
+const MOST_WAITING: usize = 16 * 1024 * 1024;
+/// What is read then. The default of 1,024 connections holds 8 MiB of it, both ways together.
+const TIGHT: usize = 4 * 1024;
+/// A read of a pipe that brings less than this was no bulk: it goes back to copying.
+const BULK: usize = 32 * 1024;
+/// What one direction moves before the other one and other connections have their turn.
+const TURN: u64 = 1024 * 1024;
 
 thread_local! {
-    static SPARES: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+    /// What is read and written at once passes through here, so that a connection has no buffer.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into_boxed_slice());
 }
 
 /// Bytes on their way from one socket to the other.
 #[derive(Debug, Default)]
 pub(crate) struct Direction {
-    held: Option<Held>,
+    held: Held,
+    /// Whether the last read was as large as a read can be.
+    bulk: bool,
 }
 
 /// How many bytes one direction has delivered.
@@ -42,11 +55,53 @@ pub(crate) enum Broken {
     To(io::Error),
 }
 
+/// What was read and could not be written yet.
+#[derive(Debug, Default)]
+enum Held {
+    #[default]
+    Nothing,
+    Bytes(Rest),
+    Pipe(Pipe),
+}
+
+/// Bytes that wait for their receiver, counted with all others that do.
 #[derive(Debug)]
-struct Held {
-    buffer: Box<[u8]>,
+struct Rest {
+    bytes: Box<[u8]>,
     start: usize,
-    end: usize,
+}
+
+/// The bytes of all connections that wait for their receivers.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+
+impl Rest {
+    fn of(bytes: &[u8]) -> Self {
+        WAITING.fetch_add(bytes.len(), Relaxed);
+        Self { bytes: bytes.into(), start: 0 }
+    }
+
+    /// Whether as much as usual may be read: a thousand peers that never read must not fill the memory.
+    fn is_room() -> bool {
+        static FULL: LazyLock<Arc<Coalesced>> = LazyLock::new(Arc::default);
+        let waiting = WAITING.load(Relaxed);
+        if waiting > MOST_WAITING {
+            FULL.count(move |count| {
+                tracing::warn!(
+                    event = "memory_limit",
+                    waiting,
+                    count,
+                    "receivers do not read: less is taken"
+                );
+            });
+        }
+        waiting <= MOST_WAITING
+    }
+}
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        WAITING.fetch_sub(self.bytes.len(), Relaxed);
+    }
 }
 
 impl Counter {
@@ -57,6 +112,11 @@ impl Counter {
 }
 
 impl Direction {
+    /// Whether something was read that `to` does not take.
+    pub(crate) fn is_blocked(&self) -> bool {
+        !matches!(self.held, Held::Nothing)
+    }
+
     /// Moves bytes until `from` has ended and everything is written. May be dropped and polled anew
     /// at any time: what was read stays here.
     pub(crate) fn poll_move(
@@ -67,54 +127,113 @@ impl Direction {
         counter: &Counter,
         moved: &impl Fn(),
     ) -> Poll<Result<(), Broken>> {
-        for _ in 0..TURN {
-            if let Some(held) = &mut self.held {
-                while held.start < held.end {
-                    let rest = &held.buffer[held.start..held.end];
-                    let n = ready!(poll_write(to, cx, rest)).map_err(Broken::To)?;
-                    held.start += n;
-                    counter.0.fetch_add(n as u64, Relaxed);
-                    moved();
-                }
+        let until = counter.bytes() + TURN;
+        let wrote = |n: usize| {
+            counter.0.fetch_add(n as u64, Relaxed);
+            moved();
+        };
+        loop {
+            ready!(self.poll_write_held(cx, to, &wrote)).map_err(Broken::To)?;
+            if counter.bytes() >= until {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
-            let mut buffer = self.held.take().map_or_else(spare, |held| held.buffer);
-            match poll_read(from, cx, &mut buffer) {
-                Poll::Ready(Ok(end @ 1..)) => self.held = Some(Held { buffer, start: 0, end }),
-                ended => {
-                    keep(buffer);
-                    return ended.map(|result| result.map(drop).map_err(Broken::From));
+            match ready!(self.poll_take(cx, from, to, &wrote)) {
+                Ok(0) => return Poll::Ready(Ok(())),
+                Ok(_) => {}
+                Err(broken) => return Poll::Ready(Err(broken)),
+            }
+        }
+    }
+
+    fn poll_write_held(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &TcpStream,
+        wrote: &impl Fn(usize),
+    ) -> Poll<io::Result<()>> {
+        loop {
+            match &mut self.held {
+                Held::Nothing => return Poll::Ready(Ok(())),
+                Held::Bytes(rest) => {
+                    let n = ready!(poll_write(to, cx, &rest.bytes[rest.start..]))?;
+                    rest.start += n;
+                    wrote(n);
+                    if rest.start == rest.bytes.len() {
+                        self.held = Held::Nothing;
+                    }
+                }
+                Held::Pipe(pipe) => {
+                    let n = ready!(poll_drain(to, cx, pipe))?;
+                    wrote(n);
+                    if pipe.held() == 0
+                        && let Held::Pipe(pipe) = std::mem::take(&mut self.held)
+                    {
+                        pipe.keep();
+                    }
                 }
             }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+    }
+
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &TcpStream,
+        to: &TcpStream,
+        wrote: &impl Fn(usize),
+    ) -> Poll<Result<usize, Broken>> {
+        ready!(from.poll_read_ready(cx)).map_err(Broken::From)?;
+        if self.bulk
+            && let Some(mut pipe) = Pipe::take()
+        {
+            return match poll_fill(from, cx, &mut pipe) {
+                Poll::Ready(Ok(n @ 1..)) => {
+                    self.bulk = n >= BULK;
+                    self.held = Held::Pipe(pipe);
+                    Poll::Ready(Ok(n))
+                }
+                ended => {
+                    pipe.keep();
+                    ended.map_err(Broken::From)
+                }
+            };
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            let room = if Rest::is_room() { scratch.len() } else { TIGHT };
+            let n = match ready!(poll_read(from, cx, &mut scratch[..room])) {
+                Ok(0) => return Poll::Ready(Ok(0)),
+                Ok(n) => n,
+                Err(error) => return Poll::Ready(Err(Broken::From(error))),
+            };
+            self.bulk = n == scratch.len();
+            let written = match poll_write(to, cx, &scratch[..n]) {
+                Poll::Ready(Ok(written)) => written,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::To(error))),
+                Poll::Pending => 0,
+            };
+            if written > 0 {
+                wrote(written);
+            }
+            if written < n {
+                self.held = Held::Bytes(Rest::of(&scratch[written..n]));
+            }
+            Poll::Ready(Ok(n))
+        })
     }
 }
 
 /// Reads and forgets what a peer sends to a side that is gone; ready when the peer has failed too.
 pub(crate) fn poll_discard(cx: &mut Context<'_>, from: &TcpStream) -> Poll<io::Error> {
-    let mut buffer = spare();
-    let outcome = loop {
-        match poll_read(from, cx, &mut buffer) {
-            Poll::Ready(Ok(0)) | Poll::Pending => break Poll::Pending,
-            Poll::Ready(Ok(_)) => {}
-            Poll::Ready(Err(error)) => break Poll::Ready(error),
+    SCRATCH.with_borrow_mut(|scratch| {
+        loop {
+            match poll_read(from, cx, scratch) {
+                Poll::Ready(Ok(0)) | Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(error),
+            }
         }
-    };
-    keep(buffer);
-    outcome
-}
-
-fn spare() -> Box<[u8]> {
-    SPARES.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice())
-}
-
-fn keep(buffer: Box<[u8]>) {
-    SPARES.with_borrow_mut(|spares| {
-        if spares.len() < SPARE {
-            spares.push(buffer);
-        }
-    });
+    })
 }
 
 fn poll_read(stream: &TcpStream, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -134,6 +253,26 @@ fn poll_write(stream: &TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io
         ready!(stream.poll_write_ready(cx))?;
         let call = || retry(|| (&*SockRef::from(stream)).write(bytes));
         match once(stream, Interest::WRITABLE, bytes.len(), call) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            done => return Poll::Ready(done),
+        }
+    }
+}
+
+fn poll_fill(stream: &TcpStream, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_read_ready(cx))?;
+        match stream.try_io(Interest::READABLE, || pipe.fill(stream)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            done => return Poll::Ready(done),
+        }
+    }
+}
+
+fn poll_drain(stream: &TcpStream, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_write_ready(cx))?;
+        match stream.try_io(Interest::WRITABLE, || pipe.drain(stream)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             done => return Poll::Ready(done),
         }

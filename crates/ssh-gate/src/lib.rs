@@ -16,7 +16,6 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::thread::available_parallelism;
 
 use sidecar::command::{Instead, Parsed};
 use sidecar::exit::Failure;
@@ -31,19 +30,19 @@ mod direction;
 mod end;
 pub mod identification;
 mod meter;
+mod pipe;
 mod queue;
 pub mod serve;
+mod tune;
 
 use args::Args;
 
-/// The runtime to [`run`] on: a worker per processor, two at least so that one busy stream does not
-/// hold all the others.
+/// The runtime to [`run`] on, for all but the connections, which have threads of their own.
 ///
 /// # Errors
-/// When its threads cannot be started.
+/// When the kernel gives none.
 pub fn runtime() -> io::Result<Runtime> {
-    let workers = available_parallelism().map_or(2, |n| n.get().max(2));
-    Builder::new_multi_thread().worker_threads(workers).enable_all().build()
+    Builder::new_current_thread().enable_all().build()
 }
 
 /// Does what the command line says: serves until drained, or checks, or asks.

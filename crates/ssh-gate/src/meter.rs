@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sidecar::log::Coalesced;
+use sidecar::listen::Troubles;
 use sidecar::metrics::{Exposition, Histogram, Kind};
 
 use crate::copy::Copying;
@@ -113,7 +113,7 @@ impl Drop for Metered {
 #[derive(Debug, Default)]
 pub(crate) struct Meters {
     rows: Vec<(String, Arc<Meter>)>,
-    accept_errors: Vec<Arc<Coalesced>>,
+    troubles: Vec<Arc<Troubles>>,
 }
 
 /// A row's numbers at one moment.
@@ -124,17 +124,17 @@ struct Read {
 }
 
 impl Meters {
-    /// One more row, with the accepts of its listener that have failed.
-    pub(crate) fn add(&mut self, alias: &str, meter: Arc<Meter>, accept_errors: Arc<Coalesced>) {
+    /// One more row, with what goes wrong at its listener.
+    pub(crate) fn add(&mut self, alias: &str, meter: Arc<Meter>, troubles: Arc<Troubles>) {
         self.rows.push((alias.to_owned(), meter));
-        self.accept_errors.push(accept_errors);
+        self.troubles.push(troubles);
     }
 
     /// Writes every family of the gate.
     pub(crate) fn write(&self, text: &mut Exposition, draining: bool) {
         let rows = &self.rows;
         let read: Vec<_> = rows.iter().map(|(alias, meter)| (alias.as_str(), meter.read())).collect();
-        let accept_errors = self.accept_errors.iter().map(|errors| errors.total()).sum();
+        let accept_errors = self.troubles.iter().map(|troubles| troubles.failed()).sum();
 
         let mut family = text.family("ssh_gate_connections_open", Kind::Gauge, "Connections that are open.");
         for (alias, row) in &read {

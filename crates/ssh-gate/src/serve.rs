@@ -1,5 +1,6 @@
 //! The life of the gate: all listeners or none, ready, and at last drained.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,18 +9,21 @@ use sidecar::admin::Admin;
 use sidecar::bundle;
 use sidecar::drain;
 use sidecar::exit::Failure;
-use sidecar::listen::{self, Acceptor, Peers};
+use sidecar::listen::{self, Listening, Peers};
 use sidecar::metrics::Exposition;
-use sidecar::ports::PortTable;
+use sidecar::ports::{Forward, PortTable};
 use sidecar::ready::Ready;
-use tokio::net::TcpListener;
+use sidecar::workers::{self, Worker};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::args::{Args, Loaded, listener};
-use crate::connection::{Gate, Row};
+use crate::connection::{Arrival, Gate, Row, Share};
 use crate::end::Limits;
 use crate::meter::Meters;
+use crate::tune::tune;
 
 /// How long connections that were cut may take to say so in the log.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -30,7 +34,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 struct BindError {
     what: &'static str,
     address: SocketAddr,
-    source: std::io::Error,
+    source: io::Error,
 }
 
 /// Binds every listener and the admin endpoint, says that it is ready, and forwards until `drain`.
@@ -72,7 +76,13 @@ pub async fn serve(args: &Args, loaded: Loaded, drain: CancellationToken) -> Res
     };
     let own = addresses.iter().copied().chain(admin_address).collect();
     let gate = Arc::new(Gate::new(limits, own));
-    let (accepting, meters) = accept_all(&gate, &table, listeners, &peers, &drain);
+    let rows = rows(&table, listeners, &peers).map_err(Failure::runtime)?;
+    let mut meters = Meters::default();
+    for (row, listening) in &rows {
+        meters.add(&row.alias, row.meter.clone(), listening.troubles());
+    }
+    let accepting = TaskTracker::new();
+    start(&gate, rows, &accepting, &drain).map_err(Failure::runtime)?;
     if let Some(admin) = admin {
         let draining = drain.clone();
         let metrics = move |text: &mut Exposition| meters.write(text, draining.is_cancelled());
@@ -92,8 +102,12 @@ pub async fn serve(args: &Args, loaded: Loaded, drain: CancellationToken) -> Res
 }
 
 fn bind(table: &PortTable, bind: IpAddr) -> Result<Vec<TcpListener>, BindError> {
-    let one =
-        |address| listen::bind(address).map_err(|source| BindError { what: "listener", address, source });
+    let one = |address| {
+        let listener =
+            listen::bind(address).map_err(|source| BindError { what: "listener", address, source })?;
+        tune(&SockRef::from(&listener));
+        Ok(listener)
+    };
     table.forwards().iter().map(|row| one(listener(row, bind))).collect()
 }
 
@@ -101,21 +115,56 @@ fn bind_admin(address: SocketAddr) -> Result<Admin, BindError> {
     Admin::bind(address).map_err(|source| BindError { what: "admin endpoint", address, source })
 }
 
-/// Accepts on every listener, each in a task of its own, so that one row's trouble is its own.
-fn accept_all(
+/// A row, and where its connections come in.
+type Open = (Arc<Row>, Listening);
+
+fn rows(table: &PortTable, listeners: Vec<TcpListener>, peers: &Peers) -> io::Result<Vec<Open>> {
+    let row = |(forward, listener): (&Forward, _)| {
+        let listening = Listening::new(listener, peers.clone(), &forward.alias)?;
+        Ok((Arc::new(Row::new(forward)), listening))
+    };
+    table.forwards().iter().zip(listeners).map(row).collect()
+}
+
+/// Starts the threads, each with a share in every listener.
+fn start(
     gate: &Arc<Gate>,
-    table: &PortTable,
-    listeners: Vec<TcpListener>,
-    peers: &Peers,
+    rows: Vec<Open>,
+    accepting: &TaskTracker,
     drain: &CancellationToken,
-) -> (TaskTracker, Meters) {
-    let accepting = TaskTracker::new();
-    let mut meters = Meters::default();
-    for (forward, listener) in table.forwards().iter().zip(listeners) {
-        let row = Arc::new(Row::new(forward));
-        let mut acceptor = Acceptor::new(listener, peers.clone(), &forward.alias);
-        meters.add(&forward.alias, row.meter.clone(), acceptor.errors());
-        let (gate, drain) = (gate.clone(), drain.clone());
+) -> io::Result<()> {
+    let work = |rows: Vec<Open>| {
+        let (gate, accepting, drain) = (gate.clone(), accepting.clone(), drain.child_token());
+        move |worker| serve_share(gate, rows, accepting, drain, worker)
+    };
+    let share = |(row, listening): &Open| Ok((row.clone(), listening.share()?));
+    let mut works = Vec::new();
+    for _ in 1..workers::count() {
+        works.push(work(rows.iter().map(share).collect::<io::Result<_>>()?));
+    }
+    works.push(work(rows));
+    workers::start(works)
+}
+
+/// Accepts on every listener, each in a task of its own, so that one row's trouble is its own, and
+/// forwards what was accepted here or handed over, until the last connection has ended.
+async fn serve_share(
+    gate: Arc<Gate>,
+    rows: Vec<Open>,
+    accepting: TaskTracker,
+    drain: CancellationToken,
+    mut worker: Worker<Arrival>,
+) {
+    let share = Arc::new(Share::new(gate.clone(), worker.team.clone()));
+    for (row, listening) in rows {
+        let mut acceptor = match listening.into_acceptor() {
+            Ok(acceptor) => acceptor,
+            Err(error) => {
+                tracing::error!(event = "accept_error", error = %error);
+                continue;
+            }
+        };
+        let (share, drain) = (share.clone(), drain.clone());
         accepting.spawn(async move {
             loop {
                 let (stream, peer) = tokio::select! {
@@ -123,9 +172,20 @@ fn accept_all(
                     () = drain.cancelled() => return,
                     accepted = acceptor.accept() => accepted,
                 };
-                gate.admit(&row, stream, peer);
+                share.admit(&row, stream, peer);
             }
         });
     }
-    (accepting, meters)
+    loop {
+        let (stream, arrival, place) = tokio::select! {
+            biased;
+            handed = worker.handed() => handed,
+            // Closed only when nobody accepts any more, so that nothing is still to be handed over.
+            () = gate.open.wait() => return,
+        };
+        match TcpStream::from_std(stream) {
+            Ok(stream) => share.forward(stream, arrival, place),
+            Err(error) => tracing::error!(event = "accept_error", error = %error),
+        }
+    }
 }

@@ -85,7 +85,9 @@ async fn at_the_descriptor_limit_the_gate_waits_instead_of_spinning() {
     let echo = Echo::start().await;
     let gate = Gate::start(&format!("--forward 0={0} --forward 0={0}", echo.addr())).await;
     // The gate has raised its soft limit to the hard one by now.
-    let few = Rlimit { current: Some(24), maximum: Some(24) };
+    let open = std::fs::read_dir(format!("/proc/{}/fd", gate.pid().as_raw_nonzero())).unwrap().count();
+    let few = Some(open as u64 + 8);
+    let few = Rlimit { current: few, maximum: few };
     prlimit(Some(gate.pid()), Resource::Nofile, few).unwrap();
     let mut clients = Vec::new();
     for _ in 0..40 {

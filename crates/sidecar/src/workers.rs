@@ -1,8 +1,8 @@
 //! The threads that carry connections: one for each CPU, each with a runtime of its own.
 //!
-//! A connection stays on the thread that it was given to, and the upstream connections of its
-//! requests are opened there and wait there: no wake-up crosses threads, and no lock is waited
-//! for. Every thread accepts; who takes a connection in hands it on to a thread with fewer.
+//! A connection stays on the thread that it was given to, and what it opens is opened there: no
+//! wake-up crosses threads, and no lock is waited for. Every thread accepts; who takes a connection
+//! in hands it on to a thread with fewer.
 
 use std::{
     cell::Cell,
@@ -23,28 +23,32 @@ use tokio::{
     },
 };
 
-/// One thread, as it sees itself among the others.
+/// One thread, as it sees itself among the others. `T` is what goes with a connection.
 #[derive(Debug)]
-pub struct Worker {
-    number: usize,
-    all: Arc<[Seat]>,
-    handed: UnboundedReceiver<(net::TcpStream, Place)>,
+pub struct Worker<T> {
+    /// It and the others.
+    pub team: Team<T>,
+    handed: UnboundedReceiver<Handed<T>>,
 }
 
-/// A thread, as the others see it.
+/// All threads, as one of them sees them.
 #[derive(Debug)]
-struct Seat {
-    open: AtomicUsize,
-    hand: UnboundedSender<(net::TcpStream, Place)>,
+pub struct Team<T> {
+    number: usize,
+    open: Arc<[AtomicUsize]>,
+    // Each connection in there has its room: there are never more than there is room for.
+    hands: Arc<[UnboundedSender<Handed<T>>]>,
 }
 
 /// One connection's place on a thread, until dropped.
 #[derive(Debug)]
 pub struct Place {
-    all: Arc<[Seat]>,
+    open: Arc<[AtomicUsize]>,
     number: usize,
     _room: OwnedSemaphorePermit,
 }
+
+type Handed<T> = (net::TcpStream, T, Place);
 
 /// How many threads there are to be: one for each CPU that this process may use.
 pub fn count() -> usize {
@@ -61,14 +65,15 @@ pub fn here() -> usize {
 /// # Errors
 ///
 /// The kernel's.
-pub fn start<W, F>(work: Vec<W>) -> io::Result<()>
+pub fn start<T, W, F>(work: Vec<W>) -> io::Result<()>
 where
-    W: FnOnce(Worker) -> F + Send + 'static,
+    T: Send + 'static,
+    W: FnOnce(Worker<T>) -> F + Send + 'static,
     F: Future<Output = ()>,
 {
     for (worker, work) in Worker::team(work.len()).into_iter().zip(work) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let number = worker.number;
+        let number = worker.team.number;
         thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             HERE.set(number);
             runtime.block_on(work(worker));
@@ -79,55 +84,66 @@ where
     Ok(())
 }
 
-impl Worker {
+impl<T> Worker<T> {
     fn team(size: usize) -> Vec<Self> {
         let (hands, handed): (Vec<_>, Vec<_>) = (0..size).map(|_| unbounded_channel()).unzip();
-        let all: Arc<[Seat]> =
-            hands.into_iter().map(|hand| Seat { open: AtomicUsize::new(0), hand }).collect();
-        let worker = |(number, handed)| Self { number, all: all.clone(), handed };
+        let (open, hands): (Arc<[_]>, Arc<[_]>) =
+            ((0..size).map(|_| AtomicUsize::new(0)).collect(), hands.into());
+        let worker = |(number, handed)| Self {
+            team: Team { number, open: open.clone(), hands: hands.clone() },
+            handed,
+        };
         handed.into_iter().enumerate().map(worker).collect()
     }
 
     /// A connection that another thread took in. Cancel-safe.
-    pub async fn handed(&mut self) -> (net::TcpStream, Place) {
+    pub async fn handed(&mut self) -> Handed<T> {
         match self.handed.recv().await {
             Some(handed) => handed,
             // This thread holds the sending side too.
             None => std::future::pending().await,
         }
     }
+}
 
+impl<T> Team<T> {
     /// Where a connection should go that was taken in here.
     pub fn place(&self, room: OwnedSemaphorePermit) -> Place {
         let number = self.choose();
-        self.all[number].open.fetch_add(1, Relaxed);
-        Place { all: self.all.clone(), number, _room: room }
+        self.open[number].fetch_add(1, Relaxed);
+        Place { open: self.open.clone(), number, _room: room }
     }
 
     fn choose(&self) -> usize {
-        let open = |number: usize| self.all[number].open.load(Relaxed);
-        // Of several, the first: who comes now and then finds the upstream connection of the last time.
-        let fewest = (0..self.all.len()).min_by_key(|number| open(*number)).unwrap_or(self.number);
+        let open = |number: usize| self.open[number].load(Relaxed);
+        // Of several, the first: who comes now and then finds what was opened for the last time.
+        let fewest = (0..self.open.len()).min_by_key(|number| open(*number)).unwrap_or(self.number);
         let (mine, least) = (open(self.number), open(fewest));
         if mine > least + least / SLACK || least == 0 { fewest } else { self.number }
     }
 
     /// Hands a connection to the thread where its place is. It comes back when that is this one.
-    pub fn hand_over(&self, stream: TcpStream, place: Place) -> Option<(TcpStream, Place)> {
+    pub fn hand_over(&self, stream: TcpStream, with: T, place: Place) -> Option<(TcpStream, T, Place)> {
         if place.number == self.number {
-            return Some((stream, place));
+            return Some((stream, with, place));
         }
         let stream = stream.into_std().ok()?;
-        let refused = self.all[place.number].hand.send((stream, place)).err()?;
+        let refused = self.hands[place.number].send((stream, with, place)).err()?;
         // That thread is no more.
-        let (stream, place) = refused.0;
-        Some((TcpStream::from_std(stream).ok()?, place))
+        let (stream, with, place) = refused.0;
+        Some((TcpStream::from_std(stream).ok()?, with, place))
+    }
+}
+
+impl<T> Clone for Team<T> {
+    fn clone(&self) -> Self {
+        Self { number: self.number, open: self.open.clone(), hands: self.hands.clone() }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.all[self.number].open.fetch_sub(1, Relaxed);
+        self.open[self.number].fetch_sub(1, Relaxed);
     }
 }
 
@@ -135,7 +151,7 @@ thread_local! {
     static HERE: Cell<usize> = const { Cell::new(0) };
 }
 
-/// More threads would only spread the upstream connections thinner.
+/// More threads would only spread what is kept between connections thinner.
 pub const MAX_WORKERS: usize = 16;
 
 /// A thread may have an eighth more than another before it hands a connection on, which costs
@@ -152,23 +168,27 @@ mod tests {
         Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap()
     }
 
+    fn team(size: usize) -> Vec<Team<()>> {
+        Worker::team(size).into_iter().map(|worker| worker.team).collect()
+    }
+
     #[test]
     fn connections_are_spread_evenly_whoever_takes_them_in() {
         for taker in 0..4 {
-            let team = Worker::team(4);
+            let team = team(4);
             let places: Vec<_> = (0..400).map(|_| team[taker].place(room())).collect();
-            for seat in team[0].all.iter() {
-                let open = seat.open.load(Relaxed);
+            for open in team[0].open.iter() {
+                let open = open.load(Relaxed);
                 assert!((90..=113).contains(&open), "{open}");
             }
             drop(places);
-            assert!(team[0].all.iter().all(|seat| seat.open.load(Relaxed) == 0));
+            assert!(team[0].open.iter().all(|open| open.load(Relaxed) == 0));
         }
     }
 
     #[test]
     fn two_connections_are_on_two_threads_and_one_after_another_on_the_same() {
-        let team = Worker::team(2);
+        let team = team(2);
         for taker in [0, 1, 1, 0] {
             assert_eq!(team[taker].place(room()).number, 0);
         }
