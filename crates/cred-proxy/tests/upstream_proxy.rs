@@ -6,7 +6,7 @@ mod scene;
 
 use scene::{Scene, assert_no_token, bundle, command, route, run};
 use serde_json::{Value, json};
-use testbed::{connect_proxy::ConnectProxy, https::Origin, pki::Ca, tcp::Sink};
+use testbed::{connect_proxy::ConnectProxy, eventually, https::Origin, pki::Ca, tcp::Sink};
 
 const OK: &str = "HTTP/1.1 200 Connection established\r\nX-A: b\r\n\r\n";
 
@@ -80,7 +80,7 @@ async fn a_proxy_that_refuses_or_is_no_proxy_is_502() {
             "{answer}"
         );
         assert!(answered.field("proxy-authenticate").is_none());
-        assert!(scene.log().contains("through proxy 127.0.0.1"), "{}", scene.log());
+        eventually(scene::SOON, || async { scene.log().contains("through proxy 127.0.0.1") }).await;
     }
     assert_eq!(sink.connections(), 0);
 }
