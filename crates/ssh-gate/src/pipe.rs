@@ -24,7 +24,7 @@ pub(crate) struct Pipe {
 pub(crate) const CAPACITY: usize = 1024 * 1024;
 
 /// Pipes of one thread, in use and spare. Each in use holds up to [`CAPACITY`] of a peer's bytes.
-const MOST: usize = 16;
+const MOST: usize = 8;
 
 #[derive(Default)]
 struct Pipes {
