@@ -64,8 +64,14 @@ pub struct Args {
     /// How long a peer may take nothing while we write, or off
     #[arg(long, value_name = "TIME", default_value = "60s")]
     pub write_timeout: Timeout,
-    /// Reach upstreams through this CONNECT proxy, http://[USER:PASSWORD@]HOST[:PORT]; NO_PROXY names exceptions [default: HTTPS_PROXY]
-    #[arg(long, value_name = "URL", hide_env_values = true)]
+    /// Reach upstreams through this CONNECT proxy.
+    // Apart from the doc comment: rustdoc takes the brackets for links.
+    #[arg(
+        long,
+        value_name = "URL",
+        hide_env_values = true,
+        help = "Reach upstreams through this CONNECT proxy, http://[USER:PASSWORD@]HOST[:PORT]; NO_PROXY names exceptions [default: HTTPS_PROXY]"
+    )]
     pub upstream_proxy: Option<ProxyUrl>,
     /// What every sidecar has
     #[command(flatten)]

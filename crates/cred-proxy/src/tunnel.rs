@@ -47,7 +47,7 @@ impl Tunnel {
     /// for `grace`. Dropping the streams closes what is still open.
     ///
     /// A side that has ended says nothing more, but may still be sent to; once nothing is, for
-    /// [`HALF_OPEN`], that is the end too. Between two open sides any silence is fine.
+    /// 10 s, that is the end too. Between two open sides any silence is fine.
     pub async fn run(
         self,
         downstream: impl AsyncRead + AsyncWrite,

@@ -120,7 +120,7 @@ impl Finder {
     ///
     /// What waits can be seen from outside. If it were exactly what agrees with the token so far,
     /// a caller who can make an upstream send a text of its choice would learn the token byte by
-    /// byte. So beyond the first [`LEAD`] bytes it does not matter how the text goes on, as long
+    /// byte. So beyond the first three bytes it does not matter how the text goes on, as long
     /// as it is of letters, digits and the like.
     pub fn scan(&self, bytes: &[u8], found: &mut Vec<Range<usize>>) -> usize {
         let mut scan = Scan { finder: self, bytes, found, tail: None, hold: bytes.len() };
