@@ -6,6 +6,8 @@
 //! with 400. Behind one that must not stand in chunked content reading fails, which ends the upload.
 //! Were the watch ever to lose its place, that is all it could do.
 
+use memchr::{memchr, memchr2};
+
 /// Follows the bytes of a connection.
 #[derive(Debug, Default)]
 pub struct Watch {
@@ -81,7 +83,7 @@ impl Watch {
     /// Follows these bytes, and changes what the library must refuse.
     pub fn see(&mut self, bytes: &mut [u8]) -> Seen {
         let mut n = 0;
-        while let Some(byte) = bytes.get(n).copied() {
+        while n < bytes.len() {
             let left = (bytes.len() - n) as u64;
             // Content is passed over, not looked at.
             match self.at {
@@ -95,8 +97,21 @@ impl Watch {
                     n += usize::try_from(length).unwrap_or(usize::MAX);
                     continue;
                 }
+                // Most of a head: the values of fields, and their names.
+                At::Line => {
+                    let Some(end) = memchr(b'\n', &bytes[n..]) else { return Seen::All };
+                    self.at = At::LineStart;
+                    n += end + 1;
+                    continue;
+                }
+                At::Name => {
+                    let end = memchr2(b':', b'\n', &bytes[n..]).map_or(bytes.len(), |end| n + end);
+                    self.name.push(&bytes[n..end]);
+                    n = end;
+                }
                 _ => {}
             }
+            let Some(byte) = bytes.get(n).copied() else { return Seen::All };
             let in_content = self.is_in_content();
             if !self.step(byte) {
                 self.at = At::Off;
@@ -152,11 +167,7 @@ impl Watch {
             (At::Target | At::Line | At::Name | At::Length(_), b'\n') => Some(At::LineStart),
             (At::LineStart, _) => {
                 self.name.length = 0;
-                self.name.push(byte);
-                Some(At::Name)
-            }
-            (At::Name, _) => {
-                self.name.push(byte);
+                self.name.push(&[byte]);
                 Some(At::Name)
             }
             (At::Target | At::Line, _) | (At::Length(_), b'\r' | b' ') => Some(self.at),
@@ -238,11 +249,11 @@ impl Watch {
 }
 
 impl Name {
-    fn push(&mut self, byte: u8) {
-        if let Some(place) = self.bytes.get_mut(self.length) {
+    fn push(&mut self, more: &[u8]) {
+        for (place, byte) in self.bytes.iter_mut().skip(self.length).zip(more) {
             *place = byte.to_ascii_lowercase();
         }
-        self.length = self.length.saturating_add(1);
+        self.length = self.length.saturating_add(more.len());
     }
 
     /// The name, or nothing when it is longer than those that matter.
