@@ -124,8 +124,9 @@ impl Share {
     /// Finds an accepted connection a thread to be forwarded on, or closes it when there is no place.
     pub(crate) fn admit(self: &Arc<Self>, row: &Arc<Row>, downstream: TcpStream, peer: SocketAddr) {
         let Ok(room) = self.gate.places.clone().try_acquire_owned() else {
-            drop(downstream);
+            // Counted first: who sees it closed may ask at once.
             row.meter.refuse(End::Limit);
+            drop(downstream);
             let row = row.clone();
             row.over_limit.clone().count(move |count| {
                 row.closed(peer, &Copying::default(), &Ended::by_gate(End::Limit), Some(count));

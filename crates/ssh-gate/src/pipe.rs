@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use sidecar::workers;
 use tokio::net::TcpStream;
 
 /// A pipe of a direction, and how many bytes are in it.
@@ -23,17 +24,19 @@ pub(crate) struct Pipe {
 /// more than the copying that they save; above it the bytes leave the processor's cache.
 pub(crate) const CAPACITY: usize = 1024 * 1024;
 
-/// Pipes of one thread, in use and spare. Each in use holds up to [`CAPACITY`] of a peer's bytes.
-const MOST: usize = 8;
+/// Pipes of all threads together, in use and spare, in equal shares: receivers that do not read hold
+/// no more of them, with up to [`CAPACITY`] bytes in each.
+const MOST: usize = 16;
 
-#[derive(Default)]
 struct Pipes {
     spare: Vec<Pipe>,
     made: usize,
+    share: usize,
 }
 
 thread_local! {
-    static PIPES: RefCell<Pipes> = RefCell::default();
+    static PIPES: RefCell<Pipes> =
+        RefCell::new(Pipes { spare: Vec::new(), made: 0, share: (MOST / workers::count()).max(1) });
 }
 
 impl Pipe {
@@ -43,7 +46,7 @@ impl Pipe {
             if let Some(pipe) = pipes.spare.pop() {
                 return Some(pipe);
             }
-            if pipes.made >= MOST {
+            if pipes.made >= pipes.share {
                 return None;
             }
             let (read, write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
