@@ -15,7 +15,7 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{Mutex, mpsc},
     task::JoinSet,
     time::timeout,
@@ -251,8 +251,9 @@ impl Upstream {
         F: Fn(TcpStream) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self::serve(listener, serve)
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        Self::serve(socket.listen(BACKLOG).unwrap(), serve)
     }
 
     /// Runs `serve` for each connection of `listener`, until dropped.
@@ -280,6 +281,9 @@ impl Upstream {
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A forwarder connects faster than a test accepts: what the queue drops, TCP sends again after seconds.
+const BACKLOG: u32 = 4096;
 
 const BUFFER: usize = 64 * 1024;
 
