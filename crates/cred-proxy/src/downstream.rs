@@ -1,11 +1,12 @@
 //! A connection from downstream, which may be silent between requests, and slow in a head, only
-//! so long.
+//! so long. After a moment of silence it rests: then whoever serves it is to let go what only a
+//! request needs.
 
 use std::{
     io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -31,6 +32,10 @@ pub struct Downstream<T> {
     watch: Watch,
     /// Behind these bytes reading fails.
     broken: bool,
+    /// Something may have been written only in part.
+    unsent: bool,
+    /// It was tried whether there is something to read.
+    looked: bool,
     gone: Gone,
 }
 
@@ -68,6 +73,8 @@ pub struct Busy(Phase);
 enum At {
     /// Waiting for a request since then.
     Idle(Instant),
+    /// Likewise, long enough to rest.
+    Resting(Instant),
     /// The first byte of a head came then.
     Head(Instant),
     /// Answering. Content is watched where it is read.
@@ -85,6 +92,8 @@ impl<T> Downstream<T> {
             timer: Timer::default(),
             watch: Watch::default(),
             broken: false,
+            unsent: false,
+            looked: false,
             gone: Gone::default(),
         }
     }
@@ -101,10 +110,42 @@ impl<T> Downstream<T> {
 
     fn deadline(&self) -> Option<Instant> {
         match self.phase.now() {
-            At::Idle(since) => Some(since + self.timeouts.keep_alive),
+            At::Idle(since) | At::Resting(since) => Some(since + self.timeouts.keep_alive),
             At::Head(since) => Some(since + self.timeouts.head),
             At::Busy => None,
         }
+    }
+
+    /// Ready when it has been silent for too long.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let At::Idle(since) = self.phase.now()
+            && REST < self.timeouts.keep_alive
+        {
+            ready!(self.timer.poll_at(cx, since + REST));
+            if self.watch.is_between() && !self.unsent {
+                self.phase.set(At::Resting(since));
+            }
+        }
+        self.deadline().map_or(Poll::Pending, |deadline| self.timer.poll_at(cx, deadline))
+    }
+}
+
+impl Downstream<Stall<TcpStream>> {
+    /// Ready, with nothing read, once there is something to read, or with `false` when it has been
+    /// silent for too long.
+    pub fn poll_arrival(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let stream = self.io.inner();
+        let arrived = if self.looked {
+            stream.poll_read_ready(cx).is_ready()
+        } else {
+            // Once it was accepted it counts as ready until it is tried.
+            stream.poll_peek(cx, &mut ReadBuf::new(&mut [0; 1])).is_ready()
+        };
+        self.looked = true;
+        if arrived {
+            return Poll::Ready(true);
+        }
+        self.deadline().map_or(Poll::Pending, |deadline| self.timer.poll_at(cx, deadline)).map(|()| false)
     }
 }
 
@@ -113,6 +154,11 @@ impl Phase {
     pub fn busy(&self) -> Busy {
         self.set(At::Busy);
         Busy(self.clone())
+    }
+
+    /// Whether it has been silent for a moment, with all read and all written.
+    pub fn rests(&self) -> bool {
+        matches!(self.now(), At::Resting(_))
     }
 
     fn now(&self) -> At {
@@ -125,7 +171,7 @@ impl Phase {
 
     fn first_byte(&self) {
         let mut at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let At::Idle(_) = *at {
+        if let At::Idle(_) | At::Resting(_) = *at {
             *at = At::Head(Instant::now());
         }
     }
@@ -166,12 +212,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Downstream<T> {
             }
             return polled;
         }
-        match self.deadline() {
-            Some(deadline) if self.timer.poll_at(cx, deadline).is_ready() => {
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-            }
-            _ => Poll::Pending,
-        }
+        ready!(self.poll_silence(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -206,6 +248,7 @@ impl Peer for Stall<TcpStream> {
 
 impl<T: AsyncWrite + Peer + Unpin> AsyncWrite for Downstream<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.unsent = true;
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
@@ -214,6 +257,7 @@ impl<T: AsyncWrite + Peer + Unpin> AsyncWrite for Downstream<T> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.unsent = true;
         Pin::new(&mut self.io).poll_write_vectored(cx, bytes)
     }
 
@@ -223,13 +267,24 @@ impl<T: AsyncWrite + Peer + Unpin> AsyncWrite for Downstream<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.look_for_peer(cx)?;
-        Pin::new(&mut self.io).poll_flush(cx)
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        // The library flushes only what it has written to its end.
+        self.unsent = false;
+        // Behind an answer it does not read again until something comes: nobody else sets the timer.
+        if matches!(self.phase.now(), At::Idle(_)) && self.poll_silence(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
+
+/// Longer than the requests of a busy connection are apart, and so short that of many connections
+/// that are opened one after another few do not rest yet.
+const REST: Duration = Duration::from_millis(50);
 
 /// A caller that has left lets its upstream go within a second.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);

@@ -69,13 +69,13 @@ pub struct Arrival {
     pub phase: Phase,
     /// Cancelled when the proxy is about to end.
     pub drain: CancellationToken,
-    /// What the connection becomes when the 101 is out.
-    pub tunnel: Mutex<Option<Tunnel>>,
+    /// What the connection becomes when the 101 is out. Boxed: hardly any does.
+    pub tunnel: Mutex<Option<Box<Tunnel>>>,
 }
 
 impl Arrival {
     /// The tunnel that the connection is now to be, if it is.
-    pub fn tunnel(&self) -> MutexGuard<'_, Option<Tunnel>> {
+    pub fn tunnel(&self) -> MutexGuard<'_, Option<Box<Tunnel>>> {
         self.tunnel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -113,7 +113,7 @@ impl Proxy {
                 log.answered(StatusCode::SWITCHING_PROTOCOLS.as_u16());
                 let redactor = route.redaction.as_ref().map(Redactor::of);
                 let tunnel = Tunnel { upstream: *upstream, early, redactor, up: progress, log, busy };
-                *arrival.tunnel() = Some(tunnel);
+                *arrival.tunnel() = Some(Box::new(tunnel));
                 let mut answer = Response::new(Content::none());
                 *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
                 *answer.headers_mut() = fields;

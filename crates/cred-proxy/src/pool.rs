@@ -80,7 +80,8 @@ const IDLE: Duration = Duration::from_secs(50);
 /// How many may wait that long on a thread.
 const KEPT: usize = 8;
 
-/// How long more of them may: a burst that is over keeps no memory.
+/// How long more of them may: what a burst opened is not kept for long. The memory is then free for
+/// what comes next; the allocator gives little of it back to the kernel.
 const SURPLUS: Duration = Duration::from_secs(10);
 
 /// More than this many at once were a burst.

@@ -5,6 +5,7 @@ use std::{
     future::poll_fn,
     io,
     net::{IpAddr, SocketAddr},
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -118,11 +119,8 @@ impl Server {
                     }
                 }
             };
-            let connection = connection(stream, self.proxy.clone(), self.limits, drain.clone());
-            self.open.spawn(async move {
-                connection.await;
-                drop(place);
-            });
+            let (proxy, limits, drain) = (self.proxy.clone(), self.limits, drain.clone());
+            self.open.spawn(connection(stream, proxy, limits, drain, place));
         }
         drop(acceptor);
         self.open.wait().await;
@@ -137,7 +135,14 @@ struct Answering {
     is_last: AtomicBool,
 }
 
-async fn connection(stream: TcpStream, proxy: Arc<Proxy>, limits: ServerLimits, drain: CancellationToken) {
+/// Serves a connection to its end; its place is kept as long.
+async fn connection<P>(
+    stream: TcpStream,
+    proxy: Arc<Proxy>,
+    limits: ServerLimits,
+    drain: CancellationToken,
+    _place: P,
+) {
     // The keep-alive is the listener's, and inherited.
     let _ = stream.set_nodelay(true);
     let local = match limits.local {
@@ -147,9 +152,32 @@ async fn connection(stream: TcpStream, proxy: Arc<Proxy>, limits: ServerLimits, 
             Err(_) => return,
         },
     };
-    let stream = Downstream::new(Stall::new(stream, limits.write), limits.read);
+    let mut stream = Downstream::new(Stall::new(stream, limits.write), limits.read);
     let arrival = Arrival { local, phase: stream.phase(), drain: drain.clone(), tunnel: Mutex::default() };
     let answering = Arc::new(Answering { proxy, arrival, is_last: AtomicBool::new(false) });
+    loop {
+        let arrived = tokio::select! {
+            biased;
+            () = drain.cancelled() => return,
+            arrived = poll_fn(|cx| stream.poll_arrival(cx)) => arrived,
+        };
+        if !arrived {
+            return boxed(|| end(stream, &drain)).await;
+        }
+        // Boxed: what serves is large, and gone while the connection rests.
+        let serving = boxed(|| serve(stream, answering.clone(), limits.grace, &drain));
+        let Some(resting) = serving.await else { return };
+        stream = resting;
+    }
+}
+
+/// Serves a connection until it ends, or until it rests: then it is given back.
+async fn serve(
+    stream: Downstream<Stall<TcpStream>>,
+    answering: Arc<Answering>,
+    grace: Duration,
+    drain: &CancellationToken,
+) -> Option<Downstream<Stall<TcpStream>>> {
     let answered = answering.clone();
     let service = service_fn(move |request| {
         let answering = answering.clone();
@@ -166,10 +194,22 @@ async fn connection(stream: TcpStream, proxy: Arc<Proxy>, limits: ServerLimits, 
         .header_read_timeout(None)
         .max_header_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
+    let mut rests = false;
     // The end is ours to say: often a close is enough.
     let served = tokio::select! {
         biased;
-        served = poll_fn(|cx| serving.poll_without_shutdown(cx)) => served,
+        served = poll_fn(|cx| {
+            let served = serving.poll_without_shutdown(cx);
+            if served.is_ready() || !answered.arrival.phase.rests() {
+                return served;
+            }
+            // Ends at once what the library too has for idle. Were it anything else, it would go
+            // on to the end of its answer, and be closed behind it.
+            Pin::new(&mut serving).graceful_shutdown();
+            let served = serving.poll_without_shutdown(cx);
+            rests = served.is_ready();
+            served
+        }) => served,
         () = drain.cancelled() => {
             Pin::new(&mut serving).graceful_shutdown();
             poll_fn(|cx| serving.poll_without_shutdown(cx)).await
@@ -180,22 +220,31 @@ async fn connection(stream: TcpStream, proxy: Arc<Proxy>, limits: ServerLimits, 
         (Ok(()), Some(tunnel)) => {
             let parts = serving.into_parts();
             // Boxed: it would else weigh on every connection.
-            let running = tunnel.run(parts.io.into_inner(), parts.read_buf, &drain, limits.grace);
-            return Box::pin(running).await;
+            boxed(|| tunnel.run(parts.io.into_inner(), parts.read_buf, drain, grace)).await;
         }
         (Ok(()), None) => {
             let parts = serving.into_parts();
             let stream = parts.io.into_inner();
+            if rests && parts.read_buf.is_empty() {
+                tracing::trace!(event = "connection_rests");
+                return Some(stream);
+            }
             let is_last = answered.is_last.load(Relaxed) && parts.read_buf.is_empty();
             if !(is_last && nothing_waits(stream.inner().inner())) {
-                end(stream, &drain).await;
+                end(stream, drain).await;
             }
         }
         (Err(error), _) => {
             tracing::debug!(event = "connection_error", error = sidecar::exit::chain(&error));
-            end(serving.into_parts().io.into_inner(), &drain).await;
+            end(serving.into_parts().io.into_inner(), drain).await;
         }
     }
+    None
+}
+
+/// On the heap, and made nowhere else: what a future boxes would have its place in that future too.
+fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    Box::pin(make())
 }
 
 /// Whether the caller says so, and sends no content that could still be on its way.

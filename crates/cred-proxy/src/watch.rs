@@ -34,6 +34,8 @@ enum At {
     /// Before a request line.
     #[default]
     Start,
+    /// Likewise, behind empty lines.
+    Blank,
     Method(u8),
     Target,
     /// The version, or a field's value of no interest.
@@ -131,6 +133,11 @@ impl Watch {
         self.at == At::Off
     }
 
+    /// Whether all that was read is whole requests.
+    pub fn is_between(&self) -> bool {
+        self.at == At::Start
+    }
+
     /// Within content of which so much is left.
     fn passed(&self, left: u64) -> At {
         match (self.at, left) {
@@ -153,8 +160,8 @@ impl Watch {
             return self.named();
         }
         let next = match (self.at, byte) {
-            (At::Start, b'\r' | b'\n') => Some(At::Start),
-            (At::Start, _) => {
+            (At::Start | At::Blank, b'\r' | b'\n') => Some(At::Blank),
+            (At::Start | At::Blank, _) => {
                 (self.chunked, self.length, self.upgrade) = (false, None, false);
                 Some(At::Method(1))
             }
