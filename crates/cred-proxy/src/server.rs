@@ -123,6 +123,8 @@ impl Server {
             self.open.spawn(connection(stream, proxy, limits, drain, place));
         }
         drop(acceptor);
+        // With the connections that were handed over and not taken yet: they would stay open as long.
+        drop(worker);
         self.open.wait().await;
     }
 }
