@@ -10,7 +10,11 @@ probe() { # KIND ADDRESS PORT
     answer)
         timeout 5 bash -c 'trap "" PIPE
             exec 3<>"/dev/tcp/$0/$1" || exit
-            printf "GET / HTTP/1.1\r\nHost: cred-proxy:9099\r\n\r\n" >&3
+            # The gate carries nothing but SSH.
+            case $1 in
+            30000) printf "SSH-2.0-probe\r\n" >&3 ;;
+            *) printf "GET / HTTP/1.1\r\nHost: cred-proxy:9099\r\n\r\n" >&3 ;;
+            esac
             head -c 3 <&3 | grep --quiet . || { echo "closed without an answer" >&2; exit 1; }' "$2" "$3" ;;
     # An echo request as a user without rights may send it.
     icmp)
