@@ -1,7 +1,7 @@
 //! One connection: from its accept to the line that tells its story.
 
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ impl Gate {
         copying: &Copying,
         cut: &CancellationToken,
     ) -> Ended {
-        let upstream = match self.connect(row, &downstream, cut).await {
+        let upstream = match self.connecting(row, &downstream, cut).await {
             Ok(upstream) => upstream,
             Err(ended) => {
                 if ended.end == End::Reset {
@@ -88,6 +88,17 @@ impl Gate {
         };
         row.meter.connected(copying.since.elapsed());
         copy::copy(row.protocol, &downstream, &upstream, &self.limits, copying, cut).await
+    }
+
+    /// Boxed, and by a function that is not async itself: an established connection should not go on
+    /// holding the room that connecting took.
+    fn connecting<'a>(
+        &'a self,
+        row: &'a Row,
+        downstream: &'a TcpStream,
+        cut: &'a CancellationToken,
+    ) -> Pin<Box<impl Future<Output = Result<TcpStream, Ended>> + 'a>> {
+        Box::pin(self.connect(row, downstream, cut))
     }
 
     async fn connect(

@@ -118,7 +118,7 @@ impl<'a> Lanes<'a> {
     async fn copy(&mut self, limits: &Limits, copying: &'a Copying, cut: &CancellationToken) -> Ended {
         let first = match self.until_an_end(limits.idle, copying, cut).await {
             Some(Event::Done(side)) => side,
-            Some(Event::Broken(fault)) => return Box::pin(self.break_off(fault, limits, copying, cut)).await,
+            Some(Event::Broken(fault)) => return self.breaking_off(fault, limits, copying, cut).await,
             Some(_) => return Ended::by_gate(End::Idle),
             None => return Ended::by_gate(End::Drain),
         };
@@ -127,7 +127,7 @@ impl<'a> Lanes<'a> {
         match self.until_an_end(Some(idle.unwrap_or(limits.half_close)), copying, cut).await {
             // Both are done: closing tells the other side.
             Some(Event::Done(_)) => Ended::eof(first),
-            Some(Event::Broken(fault)) => Box::pin(self.break_off(fault, limits, copying, cut)).await,
+            Some(Event::Broken(fault)) => self.breaking_off(fault, limits, copying, cut).await,
             Some(_) => Ended::by_gate(if idle.is_some() { End::Idle } else { End::HalfClose }),
             None => Ended::by_gate(End::Drain),
         }
@@ -183,6 +183,17 @@ impl<'a> Lanes<'a> {
 
     fn lane(&mut self, side: Side) -> &mut Lane<'a> {
         if side == Side::Downstream { &mut self.up } else { &mut self.down }
+    }
+
+    /// Boxed as what few connections need, by a function that is not async itself and so keeps no room.
+    fn breaking_off<'b>(
+        &'b mut self,
+        fault: Fault,
+        limits: &'b Limits,
+        copying: &'b Copying,
+        cut: &'b CancellationToken,
+    ) -> Pin<Box<impl Future<Output = Ended> + use<'a, 'b>>> {
+        Box::pin(self.break_off(fault, limits, copying, cut))
     }
 
     /// One side has failed: delivers to the other what the failed one had sent. The caller resets.
