@@ -64,6 +64,15 @@ enum Held {
     Pipe(Pipe),
 }
 
+impl Drop for Direction {
+    fn drop(&mut self) {
+        // Broken off in the middle: the pipe is no good any more, but its place is.
+        if let Held::Pipe(pipe) = std::mem::take(&mut self.held) {
+            pipe.keep();
+        }
+    }
+}
+
 /// Bytes that wait for their receiver, counted with all others that do.
 #[derive(Debug)]
 struct Rest {

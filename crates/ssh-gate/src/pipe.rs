@@ -57,14 +57,14 @@ impl Pipe {
         })
     }
 
-    /// Gives it back for another direction.
+    /// Gives it back for another direction, or its place when something is left in it.
     pub(crate) fn keep(self) {
         PIPES.with_borrow_mut(|pipes| {
             if self.held == 0 {
                 pipes.spare.push(self);
             } else {
                 // What is in it is nobody's any more.
-                pipes.made -= 1;
+                pipes.made = pipes.made.saturating_sub(1);
             }
         });
     }

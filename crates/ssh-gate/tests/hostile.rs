@@ -135,6 +135,25 @@ async fn a_thousand_upstreams_that_never_read_hold_bounded_memory() {
 const STALLED: u64 = 44 * 1024;
 
 #[tokio::test]
+async fn receivers_that_reset_in_the_middle_of_bulk_cost_no_pipe_and_no_byte() {
+    const ALL: usize = 20_000_000;
+    let (source, echo) = (Source::start(ALL as u64).await, Echo::start().await);
+    let gate = two_rows(source.addr().to_string(), &echo, "").await;
+    // More than there are pipes, each left full.
+    for _ in 0..40 {
+        let client = gate.connect().await;
+        eventually(PATIENCE, || async { held(&gate) > 0 }).await;
+        testbed::tcp::reset(client);
+        eventually(PATIENCE, || async { held(&gate) == 0 }).await;
+    }
+    let mut client = gate.connect().await;
+    eventually(PATIENCE, || async { held(&gate) > 0 }).await;
+    let mut all = vec![0; ALL];
+    timeout(PATIENCE, client.read_exact(&mut all)).await.expect("in time").unwrap();
+    assert!(all == testbed::tcp::pattern(ALL), "not a byte of another connection's");
+}
+
+#[tokio::test]
 async fn an_upstream_that_resets_every_connection_in_the_middle_harms_no_other_row() {
     let (reset, echo) = (Reset::start(1000).await, Echo::start().await);
     let gate = two_rows(reset.addr().to_string(), &echo, "").await;
