@@ -8,7 +8,7 @@ mod gate;
 use std::time::Duration;
 
 use gate::{Gate, PATIENCE, cpu_ticks, read_all, run};
-use rustix::process::{Resource, Rlimit, Signal, prlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 use testbed::eventually;
 use testbed::tcp::Echo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -85,10 +85,16 @@ async fn at_the_descriptor_limit_the_gate_waits_instead_of_spinning() {
     let echo = Echo::start().await;
     let gate = Gate::start(&format!("--forward 0={0} --forward 0={0}", echo.addr())).await;
     // The gate has raised its soft limit to the hard one by now.
-    let open = std::fs::read_dir(format!("/proc/{}/fd", gate.pid().as_raw_nonzero())).unwrap().count();
-    let few = Some(open as u64 + 8);
-    let few = Rlimit { current: few, maximum: few };
-    prlimit(Some(gate.pid()), Resource::Nofile, few).unwrap();
+    let folder = format!("/proc/{}/fd", gate.pid().as_raw_nonzero());
+    // The limit is one of numbers, not of how many: the next descriptor is the lowest that is free.
+    let next = (0..).find(|fd| std::fs::symlink_metadata(format!("{folder}/{fd}")).is_err()).unwrap();
+    let allow = |more: u64| {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let limit = Rlimit { current: Some(next + more), maximum };
+        prlimit(Some(gate.pid()), Resource::Nofile, limit).unwrap();
+    };
+    // Not one is left: every accept fails, as long as somebody waits.
+    allow(0);
     let mut clients = Vec::new();
     for _ in 0..40 {
         clients.push(gate.connect().await);
@@ -101,6 +107,7 @@ async fn at_the_descriptor_limit_the_gate_waits_instead_of_spinning() {
     let told = gate.events("accept_error").len();
     assert!(told <= 8, "{told} lines for what the log could say all the time");
     clients.clear();
+    allow(8);
     for row in [0, 1] {
         eventually(PATIENCE, || async {
             let mut next = TcpStream::connect(gate.listener(row)).await.unwrap();
