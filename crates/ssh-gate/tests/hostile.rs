@@ -139,17 +139,27 @@ async fn receivers_that_reset_in_the_middle_of_bulk_cost_no_pipe_and_no_byte() {
     const ALL: usize = 20_000_000;
     let (source, echo) = (Source::start(ALL as u64).await, Echo::start().await);
     let gate = two_rows(source.addr().to_string(), &echo, "").await;
-    // More than there are pipes, each left full.
-    for _ in 0..40 {
-        let client = gate.connect().await;
-        eventually(PATIENCE, || async { held(&gate) > 0 }).await;
-        testbed::tcp::reset(client);
+    // A client that does not read, and whose bytes are in a pipe; now and then they wait in a buffer.
+    let in_a_pipe = async || {
+        for _ in 0..50 {
+            let (client, begin) = (gate.connect().await, Instant::now());
+            while begin.elapsed() < Duration::from_millis(500) {
+                if held(&gate) > 0 {
+                    return client;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            testbed::tcp::reset(client);
+        }
+        panic!("no pipe is left");
+    };
+    // More often than there are pipes.
+    for _ in 0..20 {
+        testbed::tcp::reset(in_a_pipe().await);
         eventually(PATIENCE, || async { held(&gate) == 0 }).await;
     }
-    let mut client = gate.connect().await;
-    eventually(PATIENCE, || async { held(&gate) > 0 }).await;
     let mut all = vec![0; ALL];
-    timeout(PATIENCE, client.read_exact(&mut all)).await.expect("in time").unwrap();
+    timeout(PATIENCE, in_a_pipe().await.read_exact(&mut all)).await.expect("in time").unwrap();
     assert!(all == testbed::tcp::pattern(ALL), "not a byte of another connection's");
 }
 
