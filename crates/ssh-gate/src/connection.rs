@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::connect::Dialer;
 use crate::copy::{self, Copying};
 use crate::end::{End, Ended, Limits, Side};
+use crate::failed::{failed, taken};
 use crate::meter::Meter;
 
 /// What is shared by all connections.
@@ -111,11 +112,11 @@ impl Gate {
         let connected = tokio::select! {
             biased;
             connected = &mut connecting => connected,
-            () = copy::failed(downstream) => {
+            () = failed(downstream) => {
                 // What it sent before it reset is still the upstream's, if that takes it now.
                 match tokio::time::timeout(LAST_CALL, connecting).await {
                     Ok(connected) => connected,
-                    Err(_) => return Err(Ended::fault(Side::Downstream, &copy::taken(downstream))),
+                    Err(_) => return Err(Ended::fault(Side::Downstream, &taken(downstream))),
                 }
             }
             () = cut.cancelled() => return Err(Ended::by_gate(End::Drain)),

@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 
 use sidecar::ports::Protocol;
 use socket2::SockRef;
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::direction::{Broken, Counter, Direction, poll_discard};
 use crate::end::{End, Ended, Limits, Side};
+use crate::failed::{failed, taken};
 use crate::identification;
 use crate::queue;
 
@@ -79,17 +79,6 @@ pub(crate) async fn copy(
 async fn fault(stream: &TcpStream) -> io::Error {
     failed(stream).await;
     taken(stream)
-}
-
-/// Waits until a socket has failed, and leaves the error to whoever reads.
-pub(crate) async fn failed(stream: &TcpStream) {
-    let _ = stream.ready(Interest::ERROR).await;
-}
-
-/// The error of a failed socket.
-pub(crate) fn taken(stream: &TcpStream) -> io::Error {
-    // An error that was already taken by a read or a write was a RST's, else there is none to wait for.
-    stream.take_error().ok().flatten().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())
 }
 
 struct Lanes<'a> {

@@ -14,7 +14,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::copy::taken;
+use crate::failed::taken;
 
 /// The versions that speak the protocol: 2.0, and 1.99 for "2.0 and older" (section 5.1).
 const VERSIONS: [&[u8]; 2] = [b"SSH-2.0-", b"SSH-1.99-"];

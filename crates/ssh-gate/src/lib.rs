@@ -6,7 +6,9 @@
 //! | all listeners or none, ready, drain | [`serve`] |
 //! | one connection, from its accept to its closing line | `connection` |
 //! | a connection to the upstream, within its budget | `connect` |
-//! | bytes, their end and their faults, both ways | `copy`, `direction` |
+//! | bytes, their end and their faults, both ways | `copy`, `direction`, `pipe`, `failed` |
+//! | what sockets of both sides have in common | `tune` |
+//! | what is counted | `meter` |
 //! | what a peer has not acknowledged yet | `queue` |
 //! | the line with which SSH begins | [`identification`] |
 //! | what is counted | `meter` |
@@ -28,6 +30,7 @@ mod connection;
 mod copy;
 mod direction;
 mod end;
+mod failed;
 pub mod identification;
 mod meter;
 mod pipe;
