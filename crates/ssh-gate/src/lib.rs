@@ -8,13 +8,12 @@
 //! | a connection to the upstream, within its budget | `connect` |
 //! | bytes, their end and their faults, both ways | `copy`, `direction`, `pipe`, `failed` |
 //! | what sockets of both sides have in common | `tune` |
-//! | what is counted | `meter` |
 //! | what a peer has not acknowledged yet | `queue` |
 //! | the line with which SSH begins | [`identification`] |
 //! | what is counted | `meter` |
 //!
-//! Invariant: no byte is changed, none is looked at behind the first line of protocol `ssh`, and an end arrives as what it was: a FIN as a FIN,
-//! a RST as a RST, both after the bytes that were sent before them.
+//! Invariant: no byte is changed, none is looked at behind the first line of protocol `ssh`, and an end
+//! arrives as what it was: a FIN as a FIN, a RST as a RST, both after the bytes that were sent before them.
 #![forbid(unsafe_code)]
 
 use std::io;
