@@ -4,6 +4,7 @@
 
 use std::{
     io,
+    mem::take,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -32,6 +33,8 @@ pub struct Downstream<T> {
     watch: Watch,
     /// Behind these bytes reading fails.
     broken: bool,
+    /// A head was refused, and its end comes next: the library may parse only what has one.
+    ends_head: bool,
     /// Something may have been written only in part.
     unsent: bool,
     /// It was tried whether there is something to read.
@@ -92,6 +95,7 @@ impl<T> Downstream<T> {
             timer: Timer::default(),
             watch: Watch::default(),
             broken: false,
+            ends_head: false,
             unsent: false,
             looked: false,
             gone: Gone::default(),
@@ -192,6 +196,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Downstream<T> {
         if self.broken {
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
+        if take(&mut self.ends_head) && buffer.remaining() >= HEAD_END.len() {
+            buffer.put_slice(HEAD_END);
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
         if polled.is_ready() {
@@ -199,7 +207,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Downstream<T> {
                 self.phase.first_byte();
                 match self.watch.see(&mut buffer.filled_mut()[before..]) {
                     Seen::All => {}
-                    Seen::Head(length) => buffer.set_filled(before + length),
+                    Seen::Head(length) => {
+                        buffer.set_filled(before + length);
+                        self.ends_head = true;
+                    }
                     Seen::Content(length) => {
                         buffer.set_filled(before + length);
                         self.broken = true;
@@ -281,6 +292,9 @@ impl<T: AsyncWrite + Peer + Unpin> AsyncWrite for Downstream<T> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
+
+/// The end of a line, and an empty one.
+const HEAD_END: &[u8] = b"\n\n";
 
 /// Longer than the requests of a busy connection are apart, and so short that of many connections
 /// that are opened one after another few do not rest yet.

@@ -3,7 +3,7 @@
 //! target (it drops or keeps them), a sloppy end of a chunk.
 //!
 //! A byte that must not stand where it stands in a head is made a NUL, which the library refuses
-//! with 400. Behind one that must not stand in chunked content reading fails, which ends the upload.
+//! with 400 once it sees an end of that head. Behind one that must not stand in chunked content reading fails, which ends the upload.
 //! Were the watch ever to lose its place, that is all it could do.
 
 use memchr::{memchr, memchr2};
