@@ -47,6 +47,8 @@ pub struct Proxy {
     pub unrouted: Arc<RouteMetrics>,
     /// Cancelled when the proxy is about to end.
     pub drain: CancellationToken,
+    /// Cancelled at the drain's deadline: what is still open then is cut.
+    pub cut: CancellationToken,
 }
 
 /// How long an exchange may take.
@@ -69,6 +71,8 @@ pub struct Arrival {
     pub phase: Phase,
     /// Cancelled when the proxy is about to end.
     pub drain: CancellationToken,
+    /// Cancelled at the drain's deadline.
+    pub cut: CancellationToken,
     /// What the connection becomes when the 101 is out. Boxed: hardly any does.
     pub tunnel: Mutex<Option<Box<Tunnel>>>,
 }

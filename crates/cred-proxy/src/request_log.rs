@@ -1,6 +1,7 @@
 //! One line per request, at its end.
 
 use std::{
+    cell::Cell,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -89,6 +90,7 @@ impl RequestLog {
             (Some(side), _) => side,
             (None, Some(reason)) => reason.side(),
             (None, None) if self.ended => Side::Upstream,
+            (None, None) if CUT.get() => Side::Proxy,
             // Dropped before its end: the other side of our own connection went away.
             (None, None) => Side::Downstream,
         }
@@ -125,6 +127,17 @@ impl Drop for RequestLog {
             end = if self.ended { "whole" } else { "cut" },
         );
     }
+}
+
+thread_local! {
+    static CUT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Drops requests that are still being answered: their end is the proxy's doing.
+pub fn cut(answering: impl Sized) {
+    CUT.set(true);
+    drop(answering);
+    CUT.set(false);
 }
 
 /// Longer methods are an attack on the log's reader.

@@ -189,6 +189,7 @@ async fn start(parsed: &Parsed<Args>) -> Result<(), Failure> {
         },
         unrouted: Arc::default(),
         drain: drain.clone(),
+        cut: CancellationToken::new(),
     });
     watch(&proxy, given.table, given.stdin, given.from_environment, &drain)?;
     let open = TaskTracker::new();
@@ -206,14 +207,15 @@ async fn start(parsed: &Parsed<Args>) -> Result<(), Failure> {
         read: ReadTimeouts { head: args.header_timeout, keep_alive: args.keep_alive_timeout },
         write: args.write_timeout.0,
         local: (!bound.ip().is_unspecified()).then_some(bound.ip()),
-        // Before the deadline, so that its end can be told.
-        grace: args.common.drain_timeout.mul_f32(0.9),
     };
     let room = Arc::new(Room::new(usize::try_from(args.max_connections).unwrap_or(usize::MAX)));
     let server = || Server { proxy: proxy.clone(), limits, room: room.clone(), open: open.clone() };
     serve(listener, given.peers, server).map_err(could_not_bind("listener", bound))?;
     drain.cancelled().await;
-    drain::finish(&open, args.common.drain_timeout).await;
+    if drain::finish(&open, args.common.drain_timeout).await > 0 {
+        proxy.cut.cancel();
+        let _ = tokio::time::timeout(LAST_WORDS, open.wait()).await;
+    }
     Ok(())
 }
 
@@ -274,6 +276,9 @@ fn watch(
     });
     Ok(())
 }
+
+/// How long requests that were cut may take to say so in the log.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Often enough that a connection that an upstream closed does not linger.
 const SWEEP: Duration = Duration::from_secs(5);

@@ -33,6 +33,7 @@ use crate::{
     downstream::{Downstream, ReadTimeouts},
     exchange::{Arrival, Proxy},
     refusal::Reason,
+    request_log,
     stall::Stall,
 };
 
@@ -45,8 +46,6 @@ pub struct ServerLimits {
     pub write: Option<Duration>,
     /// The local address of all of them, where the listener has but one.
     pub local: Option<IpAddr>,
-    /// How long a tunnel may go on when the proxy is about to end.
-    pub grace: Duration,
 }
 
 /// Who has room, on all threads together.
@@ -98,7 +97,7 @@ impl Server {
     /// Accepts and serves until the proxy drains, and then those connections that are still open.
     pub async fn serve(self, mut acceptor: Acceptor, mut worker: Worker<()>) {
         // Its own, so that asking it waits for no other thread.
-        let drain = self.proxy.drain.child_token();
+        let (drain, cut) = (self.proxy.drain.child_token(), self.proxy.cut.child_token());
         loop {
             let (stream, place) = tokio::select! {
                 biased;
@@ -119,8 +118,8 @@ impl Server {
                     }
                 }
             };
-            let (proxy, limits, drain) = (self.proxy.clone(), self.limits, drain.clone());
-            self.open.spawn(connection(stream, proxy, limits, drain, place));
+            let (proxy, limits, drain, cut) = (self.proxy.clone(), self.limits, drain.clone(), cut.clone());
+            self.open.spawn(connection(stream, proxy, limits, drain, cut, place));
         }
         drop(acceptor);
         // With the connections that were handed over and not taken yet: they would stay open as long.
@@ -143,6 +142,7 @@ async fn connection<P>(
     proxy: Arc<Proxy>,
     limits: ServerLimits,
     drain: CancellationToken,
+    cut: CancellationToken,
     _place: P,
 ) {
     // The keep-alive is the listener's, and inherited.
@@ -155,7 +155,8 @@ async fn connection<P>(
         },
     };
     let mut stream = Downstream::new(Stall::new(stream, limits.write), limits.read);
-    let arrival = Arrival { local, phase: stream.phase(), drain: drain.clone(), tunnel: Mutex::default() };
+    let (phase, tunnel) = (stream.phase(), Mutex::default());
+    let arrival = Arrival { local, phase, drain: drain.clone(), cut, tunnel };
     let answering = Arc::new(Answering { proxy, arrival, is_last: AtomicBool::new(false) });
     loop {
         let arrived = tokio::select! {
@@ -167,7 +168,7 @@ async fn connection<P>(
             return boxed(|| end(stream, &drain)).await;
         }
         // Boxed: what serves is large, and gone while the connection rests.
-        let serving = boxed(|| serve(stream, answering.clone(), limits.grace, &drain));
+        let serving = boxed(|| serve(stream, answering.clone(), &drain));
         let Some(resting) = serving.await else { return };
         stream = resting;
     }
@@ -177,7 +178,6 @@ async fn connection<P>(
 async fn serve(
     stream: Downstream<Stall<TcpStream>>,
     answering: Arc<Answering>,
-    grace: Duration,
     drain: &CancellationToken,
 ) -> Option<Downstream<Stall<TcpStream>>> {
     let answered = answering.clone();
@@ -214,7 +214,14 @@ async fn serve(
         }) => served,
         () = drain.cancelled() => {
             Pin::new(&mut serving).graceful_shutdown();
-            poll_fn(|cx| serving.poll_without_shutdown(cx)).await
+            tokio::select! {
+                biased;
+                served = poll_fn(|cx| serving.poll_without_shutdown(cx)) => served,
+                () = answered.arrival.cut.cancelled() => {
+                    request_log::cut(serving);
+                    return None;
+                }
+            }
         }
     };
     let tunnel = answered.arrival.tunnel().take();
@@ -222,7 +229,8 @@ async fn serve(
         (Ok(()), Some(tunnel)) => {
             let parts = serving.into_parts();
             // Boxed: it would else weigh on every connection.
-            boxed(|| tunnel.run(parts.io.into_inner(), parts.read_buf, drain, grace)).await;
+            let cut = &answered.arrival.cut;
+            boxed(|| tunnel.run(parts.io.into_inner(), parts.read_buf, cut)).await;
         }
         (Ok(()), None) => {
             let parts = serving.into_parts();

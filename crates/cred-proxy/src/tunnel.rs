@@ -13,7 +13,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -43,18 +43,12 @@ pub struct Tunnel {
 type Broken = Side;
 
 impl Tunnel {
-    /// Carries bytes until both sides have ended, one has broken, or the proxy's end has waited
-    /// for `grace`. Dropping the streams closes what is still open.
+    /// Carries bytes until both sides have ended, one has broken, or the proxy's end waited long
+    /// enough: `cut`. Dropping the streams closes what is still open.
     ///
     /// A side that has ended says nothing more, but may still be sent to; once nothing is, for
     /// 10 s, that is the end too. Between two open sides any silence is fine.
-    pub async fn run(
-        self,
-        downstream: impl AsyncRead + AsyncWrite,
-        sent: Bytes,
-        drain: &CancellationToken,
-        grace: Duration,
-    ) {
+    pub async fn run(self, downstream: impl AsyncRead + AsyncWrite, sent: Bytes, cut: &CancellationToken) {
         let Self { upstream, early, mut redactor, up, mut log, busy } = self;
         let (from_caller, to_caller) = split(downstream);
         let (from_upstream, to_upstream) = split(upstream);
@@ -62,10 +56,6 @@ impl Tunnel {
         let end = {
             let mut upward = pin!(upward(from_caller, to_upstream, sent, &up.bytes));
             let mut downward = pin!(downward(from_upstream, to_caller, early, &mut redactor, &down));
-            let cut = async {
-                drain.cancelled().await;
-                sleep(grace).await;
-            };
             let both = async {
                 tokio::select! {
                     ended = &mut upward => {
@@ -83,7 +73,7 @@ impl Tunnel {
             };
             tokio::select! {
                 end = both => end,
-                () = cut => Err(Side::Proxy),
+                () = cut.cancelled() => Err(Side::Proxy),
             }
         };
         if end.is_ok() {

@@ -256,6 +256,9 @@ async fn a_drain_ends_at_its_deadline_whoever_stalls() {
     scene.signal("INT");
     assert!(scene.exit().await.success());
     assert!(started.elapsed() >= Duration::from_millis(400) && started.elapsed() < Duration::from_secs(5));
+    let line = scene.requests_logged(1).await.remove(0);
+    assert_eq!((&line["side"], &line["end"]), (&json!("proxy"), &json!("cut")), "{line}");
+    assert!(line.get("status").is_none() && line.get("reason").is_none(), "{line}");
 }
 
 #[tokio::test]
