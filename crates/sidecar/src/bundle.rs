@@ -175,7 +175,7 @@ fn table_fault<T: DeserializeOwned>(line: &[u8], error: &serde_json::Error) -> B
         #[serde(rename = "table")]
         _table: T,
     }
-    let message = error.to_string();
+    let message = table::said(&error.to_string());
     match serde_json::from_slice::<Placed<T>>(line) {
         Err(placed) => BundleError::Table { column: table::place(line, &placed).1, message },
         Ok(_) => BundleError::Key(format!("table: {message}")),

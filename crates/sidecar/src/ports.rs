@@ -52,7 +52,7 @@ pub enum Protocol {
 
 /// One row as it was written, before it is checked against the others.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a row with `listen` and `upstream`")]
 pub struct Row {
     /// The address to listen on, else the table's.
     #[serde(default)]
@@ -128,7 +128,7 @@ struct Checked {
 impl Checked {
     fn push(&mut self, row: Row) -> Result<(), RowError> {
         let alias = row.alias.unwrap_or_else(|| format!("row-{}", self.forwards.len()));
-        if alias.is_empty() || alias.chars().count() > 64 || alias.chars().any(char::is_control) {
+        if !is_alias(&alias) {
             return Err(RowError::Alias(alias));
         }
         if row.listen != 0 && !self.listeners.insert((row.bind, row.listen)) {
@@ -157,13 +157,18 @@ impl Checked {
 impl<'de> Deserialize<'de> for PortTable {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
+        #[serde(deny_unknown_fields, expecting = "an object with `forwards`")]
         struct Raw {
             #[serde(deserialize_with = "rows")]
             forwards: PortTable,
         }
         Raw::deserialize(deserializer).map(|raw| raw.forwards)
     }
+}
+
+/// Whether a name can stand in a log line.
+fn is_alias(text: &str) -> bool {
+    !text.is_empty() && text.chars().count() <= 64 && !text.chars().any(char::is_control)
 }
 
 /// Checks each row as it is read, so that a fault carries the row's place.
@@ -219,12 +224,17 @@ impl FromStr for Row {
         let mut parts = rest.split(',');
         let upstream = parts.next().unwrap_or_default().parse()?;
         let mut row = Self { bind, listen, upstream, alias: None, protocol: Protocol::Tcp };
+        let mut seen = HashSet::new();
         for part in parts {
-            match part.split_once('=') {
-                Some(("alias", alias)) => row.alias = Some(alias.to_owned()),
-                Some(("protocol", "tcp")) => row.protocol = Protocol::Tcp,
-                Some(("protocol", "ssh")) => row.protocol = Protocol::Ssh,
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            match (name, value) {
+                ("alias", alias) if is_alias(alias) => row.alias = Some(alias.to_owned()),
+                ("protocol", "tcp") => row.protocol = Protocol::Tcp,
+                ("protocol", "ssh") => row.protocol = Protocol::Ssh,
                 _ => return Err(ForwardError::Option(part.to_owned())),
+            }
+            if !seen.insert(name) {
+                return Err(ForwardError::Twice(name.to_owned()));
             }
         }
         Ok(row)
@@ -246,6 +256,9 @@ pub enum ForwardError {
     /// An option after the upstream is unknown.
     #[error("expected alias=NAME or protocol=tcp|ssh, found {0:?}")]
     Option(String),
+    /// An option stands twice.
+    #[error("{0} stands twice")]
+    Twice(String),
     /// The upstream is none.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),

@@ -38,7 +38,7 @@ pub struct RouteTable {
 
 /// One route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a route with `path`, `upstream`, `auth` and `token_env`")]
 pub struct Route {
     /// The prefix of request paths that it takes.
     pub path: RoutePath,
@@ -128,7 +128,7 @@ impl Checked {
 impl<'de> Deserialize<'de> for RouteTable {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
+        #[serde(deny_unknown_fields, expecting = "an object with `routes`")]
         struct Raw {
             #[serde(deserialize_with = "routes")]
             routes: RouteTable,
@@ -207,6 +207,7 @@ mod tests {
             (("upstream", "\"https://a#x\""), "an https:// URL"),
             (("upstream", "\"https://a/../b\""), "an https:// URL"),
             (("upstream", "\"https://a:0\""), "an https:// URL"),
+            (("auth", "\"bearer\""), "expected an object with `scheme`, found string \"bearer\""),
             (("auth", "{\"scheme\":\"digest\"}"), "unknown variant `digest`"),
             (("auth", "{\"scheme\":\"basic\"}"), "scheme `basic` needs a `username`"),
             (("auth", "{\"scheme\":\"header\"}"), "scheme `header` needs a `name`"),
@@ -222,6 +223,7 @@ mod tests {
             (("allow", "[{\"methods\":[\"TRACE\"],\"path\":\"/\"}]"), "unknown variant `TRACE`"),
             (("allow", "[{\"methods\":[\"GET\"],\"path\":\"/a/**/b\"}]"), "a path of plain segments"),
             (("allow", "[{\"methods\":[\"GET\"],\"path\":\"/\",\"x\":1}]"), "unknown field `x`"),
+            (("allow", "[7]"), "expected a rule with `methods` and `path`, found integer `7`"),
             (("surprise", "1"), "unknown field `surprise`"),
         ] {
             let said = parse(&route(&[change])).unwrap_err();

@@ -98,7 +98,16 @@ pub fn fault(file: &str, text: &[u8], error: &serde_json::Error) -> Fault {
     Fault {
         file: file.to_owned(),
         place: place.map(|_| self::place(text, error)),
-        message: message.to_owned(),
+        message: self::said(message),
+    }
+}
+
+/// What serde says of a value of the wrong type, in the order in which our own faults say it.
+pub fn said(message: &str) -> String {
+    let wrong = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    match wrong.and_then(|wrong| wrong.rsplit_once(", expected ")) {
+        Some((found, expected)) => format!("expected {expected}, found {found}"),
+        None => message.to_owned(),
     }
 }
 
@@ -106,7 +115,8 @@ pub fn fault(file: &str, text: &[u8], error: &serde_json::Error) -> Fault {
 /// knew: behind the value, or behind what closes the object around it, lines later perhaps. What is
 /// pointed at is the last value before that.
 pub fn place(text: &[u8], error: &serde_json::Error) -> (usize, usize) {
-    let said = (error.line(), error.column());
+    // Of an empty text it says column 0.
+    let said = (error.line(), error.column().max(1));
     // A field that is not there has no place but the end of its object.
     if !error.is_data() || error.to_string().starts_with("missing field") {
         return said;
@@ -175,7 +185,10 @@ mod tests {
             (r#"{"forwards":[{"listen":1,"upstream":"a:1","protocol":"x"}]}"#, "1:54: unknown variant"),
             ("{\"forwards\":[{\"listen\":1\n}]}", "2:1: missing field `upstream`"),
             ("{\"forwards\":[]}", "1:2: expected at least one row"),
-            ("{\"forwards\":\n7}", "2:1: invalid type"),
+            ("{\"forwards\":\n7}", "2:1: expected a list of rows, found integer `7`"),
+            ("null", "1:1: expected an object with `forwards`, found null"),
+            ("{\"forwards\":[7]}", "1:14: expected a row with `listen` and `upstream`, found integer `7`"),
+            ("", "1:1: EOF while parsing a value"),
             ("{\"forwards\":[\n{]}", "2:2: key must be a string"),
             (
                 "{\"forwards\":[{\"listen\":1,\"upstream\":\"a:1\"},\n{\"listen\":1,\"upstream\":\"b:1\"}]}",

@@ -15,7 +15,7 @@ use super::parts::{PartError, plain_segments};
 /// assert!(rule.path.matches(["v1", "models", "m-1"].into_iter()));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a rule with `methods` and `path`")]
 pub struct Rule {
     /// The methods, at least one.
     #[serde(deserialize_with = "methods")]

@@ -87,7 +87,7 @@ impl<'de> Deserialize<'de> for Auth {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // serde lets unknown keys pass in a tagged enum, so the keys are read flat and checked here.
         #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
+        #[serde(deny_unknown_fields, expecting = "an object with `scheme`")]
         struct Raw {
             scheme: Scheme,
             username: Option<String>,
