@@ -134,7 +134,9 @@ impl<T: DeserializeOwned> Bundle<T> {
                     bundle.ca = serde_json::from_value(value).map_err(|_| shape("a list of PEM strings"))?;
                 }
                 "from" => {
-                    bundle.from = serde_json::from_value(value).map_err(|_| shape("a list of subnets"))?;
+                    // A `null` is no list: it must not mean that everyone is served.
+                    let subnets = serde_json::from_value(value).map_err(|_| shape("a list of subnets"))?;
+                    bundle.from = Some(subnets);
                 }
                 "lifeline" => bundle.lifeline = value.as_bool().ok_or_else(|| shape("true or false"))?,
                 unknown => return Err(BundleError::Key(format!("unknown key `{}`", escape(unknown)))),
@@ -196,6 +198,27 @@ async fn read_line(
     }
 }
 
+/// One line of the lifeline. One that is too long for tokens is read over, and stands for an empty one.
+async fn next_line(
+    stdin: &mut (impl AsyncBufRead + Unpin),
+) -> Result<Option<Zeroizing<Vec<u8>>>, BundleError> {
+    match read_line(stdin).await {
+        Err(BundleError::TooLong) => {}
+        line => return line,
+    }
+    loop {
+        let read = stdin.fill_buf().await.map_err(BundleError::Read)?;
+        let end = read.iter().position(|byte| *byte == b'\n');
+        // Where stdin ends, the next line says so.
+        let ends = end.is_some() || read.is_empty();
+        let length = end.map_or(read.len(), |end| end + 1);
+        stdin.consume(length);
+        if ends {
+            return Ok(Some(Zeroizing::default()));
+        }
+    }
+}
+
 /// Follows the lifeline: hands over the tokens of each further line, and drains when stdin ends.
 pub async fn follow(
     mut stdin: impl AsyncBufRead + Unpin,
@@ -209,7 +232,7 @@ pub async fn follow(
     }
     loop {
         let line = tokio::select! {
-            line = read_line(&mut stdin) => line,
+            line = next_line(&mut stdin) => line,
             () = drain.cancelled() => return,
         };
         match line {
@@ -263,6 +286,7 @@ mod tests {
             (format!("{{\"version\":1,{TABLE},\"tokens\":\"hunter2\"}}"), "expected `tokens`"),
             (format!("{{\"version\":1,{TABLE},\"tokens\":{{\"A\":\"hunter2\\n\"}}}}"), "expected `tokens`"),
             (format!("{{\"version\":1,{TABLE},\"from\":[\"hunter2\"]}}"), "expected `from`"),
+            (format!("{{\"version\":1,{TABLE},\"from\":null}}"), "expected `from`"),
             (format!("{{\"version\":1,{TABLE},\"lifeline\":\"hunter2\"}}"), "expected `lifeline`"),
             ("[\"hunter2\"]".into(), "no JSON object"),
             ("{\"hunter2\"".into(), "no JSON object"),
@@ -291,11 +315,13 @@ mod tests {
 
     #[tokio::test]
     async fn the_lifeline_brings_tokens_and_its_end_drains() {
-        let lines = b"{\"tokens\":{\"A\":\"new-value\"}}\nnonsense\n";
+        let long = "x".repeat(3 * MAX_BYTES);
+        let lines = format!(
+            "{{\"tokens\":{{\"A\":\"one\"}}}}\nnonsense\n{long}\n{{\"tokens\":{{\"A\":\"two\"}}}}\n{long}"
+        );
         let (drain, mut seen) = (CancellationToken::new(), Vec::new());
-        follow(lines.as_slice(), drain.clone(), |tokens| seen.push(tokens)).await;
+        follow(lines.as_bytes(), drain.clone(), |tokens| seen.push(tokens["A"].expose().to_owned())).await;
         assert!(drain.is_cancelled());
-        assert_eq!(seen.len(), 1);
-        assert_eq!(seen[0]["A"].expose(), "new-value");
+        assert_eq!(seen, ["one", "two"]);
     }
 }

@@ -44,6 +44,9 @@ async fn a_lost_lifeline_drains() {
     let echo = Echo::start().await;
     let mut gate = Gate::bundled(&bundle(&echo, r#","lifeline":true"#), "").await;
     gate.write_lifeline("{\"tokens\":{\"A\":\"new-value\"}}\nnonsense\n").await;
+    // Longer than any line of tokens: ignored as well.
+    gate.write_lifeline(&format!("{}\n", "x".repeat(3 * 1024 * 1024))).await;
+    testbed::eventually(gate::PATIENCE, || async { gate.events("lifeline_ignored").len() == 2 }).await;
     let mut client = gate.connect().await;
     client.write_all(b"ping").await.unwrap();
     client.read_exact(&mut [0; 4]).await.unwrap();
@@ -73,6 +76,10 @@ async fn a_bad_bundle_is_78() {
         ("{\"version\":1", "ended before its newline"),
         ("{\"version\":2}\n", "`version` to be 1"),
         ("{\"version\":1,\"more\":1}\n", "unknown key `more`"),
+        (
+            "{\"version\":1,\"table\":{\"forwards\":[{\"listen\":0,\"upstream\":\"a:1\"}]},\"from\":null}\n",
+            "expected `from` to be a list of subnets",
+        ),
         (
             "{\"version\":1,\"table\":{\"forwards\":[{\"listen\":1,\"upstream\":\"a\"}]}}\n",
             "stdin:1:58: bundle: table: expected HOST:PORT, found \"a\"",
