@@ -154,10 +154,9 @@ impl Args {
     }
 }
 
-/// Whether table and tokens come as a bundle: typed options win over the variable that says so.
+/// Whether table and tokens come as a bundle: tokens that are typed win over the variable that says so.
 pub fn takes_bundle(parsed: &Parsed<Args>) -> bool {
-    let otherwise = parsed.typed("routes") || parsed.typed("tokens");
-    parsed.args.common.stdin_bundle && (parsed.typed("stdin_bundle") || !otherwise)
+    parsed.args.common.stdin_bundle && (parsed.typed("stdin_bundle") || !parsed.typed("tokens"))
 }
 
 impl std::str::FromStr for Size {

@@ -143,6 +143,29 @@ async fn check_prints_the_table_and_reads_no_token() {
 }
 
 #[tokio::test]
+async fn what_is_typed_makes_variables_for_table_and_tokens_void() {
+    let ca = Ca::new();
+    let line = format!("{}\n", bundle(&[route("/a/", NOWHERE.into(), &json!({}))], &ca));
+    let rest = ["--listen", "127.0.0.1:0", "--admin", "off"];
+    let mut typed_bundle = command(&[&rest[..], &["--stdin-bundle"]].concat());
+    typed_bundle.env("CRED_PROXY_ROUTES", "-").env("CRED_PROXY_TOKENS", "nonsense");
+    Scene::spawn(typed_bundle, &line);
+
+    let routes = file(&table(&json!({})).to_string());
+    let routes = routes.path().to_str().unwrap();
+    for place in [&["--routes", routes][..], &["--routes=-"]] {
+        let mut typed_table = command(&[&rest, place].concat());
+        typed_table.env("CRED_PROXY_STDIN_BUNDLE", "nonsense").env("CRED_PROXY_TOKENS", "stdin");
+        typed_table.env("T", TOKEN);
+        spawn_to_eof(typed_table, &table(&json!({})).to_string());
+    }
+    // Tokens alone say nothing of the table.
+    let mut typed_tokens = command(&[&rest[..], &["--tokens", "stdin"]].concat());
+    typed_tokens.env("CRED_PROXY_ROUTES", routes).env("CRED_PROXY_STDIN_BUNDLE", "1");
+    spawn_to_eof(typed_tokens, &json!({"T": TOKEN}).to_string());
+}
+
+#[tokio::test]
 async fn tokens_come_from_the_environment_a_file_or_stdin() {
     let ca = Ca::new();
     let origin = Origin::start(&ca.server(&["127.0.0.1"])).await;

@@ -4,7 +4,7 @@
 //! An empty variable counts as unset. A variable for a repeatable option holds its values separated
 //! by white space; typed values are never split. Only typed options exclude each other.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
@@ -111,6 +111,9 @@ pub fn parse_from<A: CommandFactory + FromArgMatches>(
     line: impl IntoIterator<Item = OsString>,
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Parsed<A>, clap::Error> {
+    let line: Vec<OsString> = line.into_iter().collect();
+    let typed = |long: &str| line.iter().any(|word| is_option(word, long));
+    let source_typed = SOURCES.iter().any(|long| typed(long));
     let mut command = A::command().mut_args(|arg| {
         let Some(long) = arg.get_long().map(str::to_owned) else { return arg };
         if matches!(long.as_str(), "help" | "version") {
@@ -119,15 +122,28 @@ pub fn parse_from<A: CommandFactory + FromArgMatches>(
         let arg = arg.global(true);
         let name = format!("{prefix}_{}", long.to_ascii_uppercase().replace('-', "_"));
         let empty = variable(&name).is_some_and(|value| value.is_empty());
+        let source = SOURCES.contains(&long.as_str()) || long == "tokens";
         let switch = matches!(arg.get_action(), ArgAction::SetTrue);
-        // An empty variable is unset; clap would take it as a value.
-        let arg = if empty { arg.env(Resettable::Reset) } else { arg.env(name) };
+        // clap would take an empty one as a value, and read one beside an option that was typed behind
+        // the subcommand.
+        let unset = empty || typed(&long) || source && source_typed;
+        let arg = if unset { arg.env(Resettable::Reset) } else { arg.env(name) };
         if switch { arg.value_parser(clap::builder::BoolishValueParser::new()) } else { arg }
     });
     command.build();
-    let matches = command.clone().try_get_matches_from(line)?;
+    let matches = command.clone().try_get_matches_from(&line)?;
     let args = A::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     Ok(Parsed { args, command, matches })
+}
+
+/// What says where table and tokens come from. Typed, it makes the variables of all of them void,
+/// and that of `--tokens`, so that one image serves in every way.
+const SOURCES: [&str; 5] = ["stdin-bundle", "ports", "forward", "routes", "policy"];
+
+/// Whether a word of a command line is that option, with or without its value.
+fn is_option(word: &OsStr, long: &str) -> bool {
+    let name = word.to_str().and_then(|word| word.strip_prefix("--"));
+    name.and_then(|name| name.split('=').next()) == Some(long)
 }
 
 impl<A> Parsed<A> {

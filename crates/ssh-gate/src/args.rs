@@ -78,15 +78,12 @@ pub struct Loaded {
 /// parse, of kind config for a table or bundle that is missing or wrong.
 pub async fn load(parsed: &mut Parsed<Args>) -> Result<Loaded, Failure> {
     parsed.exclude("stdin_bundle", &["ports", "forward"])?;
-    // One image serves both ways: what is typed makes the variables of the same kind void.
-    let typed = ["stdin_bundle", "ports", "forward"].iter().any(|id| parsed.typed(id));
-    let counts = |id: &str| !typed || parsed.typed(id);
-    let loaded = if parsed.args.common.stdin_bundle && counts("stdin_bundle") {
+    let loaded = if parsed.args.common.stdin_bundle {
         bundle().await?
     } else {
-        let file = parsed.args.ports.as_deref().filter(|_| counts("ports"));
-        let rows = if counts("forward") { parsed.values("forward") } else { Vec::new() };
-        let rows: Vec<Row> = rows
+        let file = parsed.args.ports.as_deref();
+        let rows: Vec<Row> = parsed
+            .values("forward")
             .into_iter()
             .map(|text| {
                 text.parse().map_err(|error| {

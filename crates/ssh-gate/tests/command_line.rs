@@ -222,6 +222,26 @@ async fn what_is_typed_makes_variables_for_tables_void() {
 }
 
 #[tokio::test]
+async fn what_is_typed_wins_over_its_variable_wherever_it_stands_and_whatever_that_says() {
+    for line in [
+        "--admin off --bind ::1 --forward=2=typed:1 check",
+        "check --admin off --bind=::1 --forward 2=typed:1",
+        "--admin=off check --bind ::1 --forward 2=typed:1",
+    ] {
+        let mut typed = command(line);
+        for name in ["ADMIN", "BIND", "PORTS", "FORWARD", "STDIN_BUNDLE"] {
+            typed.env(format!("SSH_GATE_{name}"), "no sense");
+        }
+        let ran = ran(typed).await;
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{line}");
+        assert!(ran.stdout.contains("\"upstream\":\"typed:1\""), "{}", ran.stdout);
+    }
+    let mut untyped = command("check --forward 2=typed:1");
+    untyped.env("SSH_GATE_BIND", "no sense");
+    assert_eq!(ran(untyped).await.code, Some(2));
+}
+
+#[tokio::test]
 async fn help_shows_every_option_with_its_variable() {
     let help = run("--help").await.stdout;
     for (option, variable) in [
