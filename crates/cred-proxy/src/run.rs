@@ -76,6 +76,8 @@ fn check_health(args: &Args) -> Result<(), Failure> {
 }
 
 fn check_table(parsed: &Parsed<Args>) -> Result<(), Failure> {
+    // A command line that cannot be served with is not checked well.
+    parsed.args.via(|name| std::env::var(name).ok())?;
     let table = if takes_bundle(parsed) {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::runtime)?;

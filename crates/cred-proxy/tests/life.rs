@@ -103,6 +103,12 @@ async fn a_wrong_start_has_its_exit_code_and_one_line() {
             2,
             "expected a proxy as http://",
         ),
+        (
+            &["check", "--routes", routes, "--upstream-proxy", "socks5://me:tok-s3cret@x"],
+            String::new(),
+            2,
+            "expected a proxy as http://",
+        ),
         (&["--surprise"], String::new(), 2, "--surprise"),
         (&["--max-body", "0"], String::new(), 2, "size"),
         (
