@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -37,6 +38,14 @@ pub fn raise_descriptor_limit() -> u64 {
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let now = if setrlimit(Resource::Nofile, raised).is_ok() { raised } else { limit };
     now.current.unwrap_or(u64::MAX)
+}
+
+/// What to do about an error that says that no descriptor is left.
+pub fn descriptor_hint(error: &io::Error) -> Option<&'static str> {
+    let none_left = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
+    none_left
+        .contains(&error.raw_os_error())
+        .then_some("raise the limit of open files (ulimit -n), or allow fewer connections")
 }
 
 /// Whether a connection to `address` would arrive at one of our own listeners.
@@ -181,7 +190,8 @@ impl Acceptor {
                 Err(error) => {
                     let name = self.troubles.name.clone();
                     self.troubles.failed.count(move |count| {
-                        tracing::warn!(event = "accept_error", listener = %name, error = %error, count);
+                        let hint = descriptor_hint(&error);
+                        tracing::warn!(event = "accept_error", listener = %name, error = %error, hint, count);
                     });
                     tokio::time::sleep(self.back_off).await;
                     self.back_off = BACK_OFF.1;

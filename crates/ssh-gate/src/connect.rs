@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use sidecar::listen::is_own;
+use sidecar::listen::{descriptor_hint, is_own};
 use sidecar::upstream::{Host, Upstream, resolve};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpStream;
@@ -42,15 +42,30 @@ pub(crate) enum ConnectError {
     /// No address took the connection.
     #[error("could not connect to upstream {upstream} at {address}")]
     Connect { upstream: Upstream, address: SocketAddr, source: io::Error },
+    /// The gate has no descriptor left for it.
+    #[error("no descriptor is left for upstream {upstream}: {}", descriptor_hint(.source).unwrap_or_default())]
+    Descriptors { upstream: Upstream, source: io::Error },
     /// The budget is used up.
     #[error("upstream {upstream} did not answer within {} ms", .budget.as_millis())]
     Late { upstream: Upstream, budget: Duration },
 }
 
 impl ConnectError {
-    /// Whether the fault is the gate's own table.
+    /// Whether the fault is the gate's own: its table's, or its limit's.
     pub(crate) fn is_own(&self) -> bool {
-        matches!(self, Self::Own { .. })
+        matches!(self, Self::Own { .. } | Self::Descriptors { .. })
+    }
+
+    /// The same, or that no descriptor was left for it: of that the upstream knows nothing.
+    fn or_descriptors(self) -> Self {
+        match self {
+            Self::Resolve { upstream, source } | Self::Connect { upstream, source, .. }
+                if descriptor_hint(&source).is_some() =>
+            {
+                Self::Descriptors { upstream, source }
+            }
+            other => other,
+        }
     }
 
     /// Whether the upstream took the connection, and reset it before we had seen that it did.
@@ -92,6 +107,7 @@ impl Dialer {
         tokio::time::timeout(budget, connected)
             .await
             .unwrap_or_else(|_| Err(ConnectError::Late { upstream: upstream.clone(), budget }))
+            .map_err(ConnectError::or_descriptors)
     }
 
     async fn addresses(&self, upstream: &Upstream) -> io::Result<Vec<SocketAddr>> {

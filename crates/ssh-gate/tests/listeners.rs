@@ -100,6 +100,8 @@ async fn at_the_descriptor_limit_the_gate_waits_instead_of_spinning() {
         clients.push(gate.connect().await);
     }
     eventually(PATIENCE, || async { !gate.events("accept_error").is_empty() }).await;
+    let hint = gate.events("accept_error")[0]["hint"].as_str().unwrap().to_owned();
+    assert!(hint.contains("limit of open files"), "{hint}");
     let before = cpu_ticks(&gate);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let spent = cpu_ticks(&gate) - before;
@@ -114,6 +116,38 @@ async fn at_the_descriptor_limit_the_gate_waits_instead_of_spinning() {
             let answered =
                 async { next.write_all(b"y").await.is_ok() && next.read_exact(&mut [0]).await.is_ok() };
             tokio::time::timeout(Duration::from_secs(1), answered).await.unwrap_or(false)
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_took_the_last_descriptor_is_closed_and_the_log_says_what_to_do() {
+    let echo = Echo::start().await;
+    let port = echo.addr().port();
+    for upstream in [format!("127.0.0.1:{port}"), format!("localhost:{port}")] {
+        let gate = Gate::start(&format!("--forward 0={upstream}")).await;
+        let folder = format!("/proc/{}/fd", gate.pid().as_raw_nonzero());
+        let next = (0..).find(|fd| std::fs::symlink_metadata(format!("{folder}/{fd}")).is_err()).unwrap();
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let allow = |current: u64| {
+            let limit = Rlimit { current: Some(current), maximum };
+            prlimit(Some(gate.pid()), Resource::Nofile, limit).unwrap();
+        };
+        allow(next + 1);
+        assert!(read_all(&mut gate.connect().await).await.0.is_empty());
+        let line = gate.closed().await;
+        assert_eq!((&line["end"], &line["side"]), (&"connect_failed".into(), &"gate".into()), "{line}");
+        let error = line["error"].as_str().unwrap();
+        assert!(
+            error.starts_with(&format!("no descriptor is left for upstream {upstream}: raise ")),
+            "{error}"
+        );
+        assert!(error.ends_with("(os error 24)"), "{error}");
+        allow(next + 16);
+        eventually(PATIENCE, || async {
+            let mut next = gate.connect().await;
+            next.write_all(b"y").await.is_ok() && next.read_exact(&mut [0]).await.is_ok()
         })
         .await;
     }
