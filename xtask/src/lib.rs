@@ -55,7 +55,7 @@ enum Command {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
-    /// Makes the images of the scene, and prints the variables that the end-to-end tests read
+    /// Builds the programs and the images of the scene, and prints the variables that the end-to-end tests read
     Env(Install),
     /// Makes the Python environment that cred-proxy's tests with real clients use
     Python(Install),

@@ -94,12 +94,14 @@ async fn on_engine(
 }
 
 /// Prints the variables that the end-to-end tests read, for a shell, so that one test can be run
-/// by itself. Builds the images, not the programs.
+/// by itself. Builds what they name, of today's sources; cargo says so on stderr.
 ///
 /// # Errors
 ///
-/// The images could not be made.
+/// The programs or the images could not be made.
 pub async fn variables(tree: &Tree, consent: Consent, interrupt: &Interrupt) -> Result<(), TestsError> {
+    prerequisites::for_building(tree, consent, interrupt).await?;
+    build::everything(tree, interrupt).await?;
     let engine = engine::running(tree, consent, interrupt).await?;
     let images = images(tree, interrupt, &engine).await;
     engine.end().await;
