@@ -18,7 +18,7 @@ use tracing_subscriber::fmt::{FmtContext, FormattedFields};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::exit::escape;
+use crate::exit::{escape, steers};
 
 /// The form of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -120,7 +120,19 @@ impl Fields {
         let mut line = String::with_capacity(256);
         let quote = |line: &mut String, text: &str| {
             // Serializing a string cannot fail.
-            line.push_str(&serde_json::to_string(text).unwrap_or_default());
+            let quoted = serde_json::to_string(text).unwrap_or_default();
+            // JSON lets DEL and all behind ASCII stand as it is.
+            if quoted.bytes().all(|byte| byte < 0x7f) {
+                return line.push_str(&quoted);
+            }
+            for c in quoted.chars() {
+                if steers(c) {
+                    // None of them is behind U+FFFF.
+                    let _ = write!(line, "\\u{:04x}", u32::from(c));
+                } else {
+                    line.push(c);
+                }
+            }
         };
         let _ =
             write!(line, "{{\"timestamp\":\"{now}\",\"level\":\"{}\",\"event\":", level.to_ascii_lowercase());
@@ -274,7 +286,8 @@ mod tests {
             .event_format(Lines(format));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             let absent: Option<u64> = None;
-            tracing::info!(event = "closed", alias = "git\x1bhub", up_bytes = 5_u64, absent, side = %"gate");
+            let alias = "git\x1bhub é\x7f\u{9b}\u{202e}";
+            tracing::info!(event = "closed", alias, up_bytes = 5_u64, absent, side = %"gate");
         });
         let bytes = kept.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -286,16 +299,22 @@ mod tests {
         let rest = line.split_once(r#""level":"info","#).unwrap().1;
         assert_eq!(
             rest,
-            "\"event\":\"closed\",\"alias\":\"git\\u001bhub\",\"up_bytes\":5,\"side\":\"gate\"}\n"
+            "\"event\":\"closed\",\"alias\":\"git\\u001bhub é\\u007f\\u009b\\u202e\",\"up_bytes\":5,\"side\":\"gate\"}\n"
         );
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["alias"], "git\x1bhub é\x7f\u{9b}\u{202e}");
         assert!(value["timestamp"].as_str().unwrap().ends_with('Z'));
     }
 
     #[test]
     fn a_text_line_escapes_what_a_peer_sent() {
         let line = logged(Format::Text);
-        assert!(line.ends_with("INFO closed alias=git\\u{1b}hub up_bytes=5 side=gate\n"), "{line}");
+        assert!(
+            line.ends_with(
+                "INFO closed alias=\"git\\u{1b}hub é\\u{7f}\\u{9b}\\u{202e}\" up_bytes=5 side=gate\n"
+            ),
+            "{line}"
+        );
     }
 
     #[tokio::test]
