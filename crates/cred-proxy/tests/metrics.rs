@@ -56,13 +56,27 @@ async fn every_family_counts_what_happened() {
     let text = metrics(&scene).await;
     assert!(!text.contains("secret") && !text.contains("callers-own"), "{text}");
     assert_no_token(&text);
-    let (mut names, mut samples) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
-    for line in text.lines() {
-        if let Some(name) = line.strip_prefix("# TYPE ") {
-            assert!(names.insert(name.to_owned()), "{name} twice");
-        } else if !line.starts_with('#') {
-            assert!(samples.insert(line.rsplit_once(' ').unwrap().0.to_owned()), "{line} twice");
+    let types: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    assert_eq!(
+        types,
+        [
+            "cred_proxy_requests_total counter",
+            "cred_proxy_request_seconds histogram",
+            "cred_proxy_first_byte_seconds histogram",
+            "cred_proxy_bytes_total counter",
+            "cred_proxy_connections_open gauge",
+            "cred_proxy_upstream_connects_total counter",
+            "cred_proxy_upstream_reuses_total counter",
+            "cred_proxy_draining gauge",
+        ]
+    );
+    let mut samples = std::collections::BTreeSet::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (sample, _) = line.rsplit_once(' ').unwrap();
+        assert!(samples.insert(sample), "{line} twice");
+        let labels = sample.split_once('{').map_or("", |(_, labels)| labels);
+        for label in labels.split(',').filter_map(|label| label.split_once('=')) {
+            assert!(["route", "status", "reason", "direction", "le"].contains(&label.0), "{line}");
         }
     }
-    assert_eq!(names.len(), 8, "{names:?}");
 }

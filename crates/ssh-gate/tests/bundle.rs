@@ -98,6 +98,24 @@ async fn a_bad_bundle_is_78() {
 }
 
 #[tokio::test]
+async fn a_bundle_whose_line_has_not_ended_after_10_s_is_78() {
+    let mut command = command("--admin off --stdin-bundle");
+    command.stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let start = Instant::now();
+    let mut open = child.stdin.take().unwrap();
+    open.write_all(b"{\"version\":1,").await.unwrap();
+    let longest = std::time::Duration::from_secs(20);
+    let output = tokio::time::timeout(longest, child.wait_with_output()).await.unwrap().unwrap();
+    let took = start.elapsed().as_secs_f32();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said, "ssh-gate: no bundle came on stdin within 10 s\n");
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(78), &b""[..]));
+    assert!((9.5..15.0).contains(&took), "{took}");
+    drop(open);
+}
+
+#[tokio::test]
 async fn a_signal_ends_a_gate_that_still_waits_for_its_bundle() {
     let mut command = command("--admin off --stdin-bundle");
     command.stdin(Stdio::piped());

@@ -157,6 +157,9 @@ async fn failed_accepts_and_the_drain_are_told() {
     assert_eq!(sample(&gate, "ssh_gate_draining").await, 0.0);
     gate.signal(Signal::TERM);
     eventually(PATIENCE, || async { sample(&gate, "ssh_gate_draining").await == 1.0 }).await;
+    for (path, status) in [("/healthz", 200), ("/readyz", 503), ("/metrics", 200)] {
+        assert_eq!(get(&gate, path).await.status, status, "{path} while draining");
+    }
 }
 
 #[tokio::test]
