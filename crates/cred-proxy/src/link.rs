@@ -79,15 +79,16 @@ impl Link {
                     *ended = Pin::new(&mut **connection).poll(cx).is_ready();
                 }
                 match answer.as_mut().poll(cx) {
+                    // Also when all of them came at once.
+                    Poll::Ready(Ok(_)) | Poll::Pending if interim.load(Relaxed) > MAX_INTERIM => {
+                        return Poll::Ready(Err(LinkError::Interim));
+                    }
                     Poll::Ready(Ok(answer)) => return Poll::Ready(Ok(answer)),
                     Poll::Ready(Err(mut error)) => {
                         return Poll::Ready(Err(match error.take_message() {
                             Some(request) => LinkError::NotSent(Box::new(request)),
                             None => LinkError::Broken(error.into_error()),
                         }));
-                    }
-                    Poll::Pending if interim.load(Relaxed) > MAX_INTERIM => {
-                        return Poll::Ready(Err(LinkError::Interim));
                     }
                     Poll::Pending if *ended => return Poll::Ready(Err(LinkError::Ended)),
                     Poll::Pending => {}

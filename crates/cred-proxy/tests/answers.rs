@@ -62,6 +62,10 @@ async fn what_two_parsers_could_read_differently_is_502() {
             "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-1/9\r\nContent-Length: 2\r\n\r\nab"
                 .into(),
         ),
+        (
+            "too many interim answers before the final one",
+            format!("{}{OK}Content-Length: 2\r\n\r\nab", "HTTP/1.1 102 Processing\r\n\r\n".repeat(1001)),
+        ),
         ("interim answers for ever", "HTTP/1.1 102 Processing\r\n\r\n".repeat(5000)),
     ] {
         // Without an end to wait for, interim answers are given up when they are too many.
