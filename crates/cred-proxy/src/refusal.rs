@@ -210,6 +210,11 @@ impl Reason {
         let body = format!("{{\"error\":{{\"reason\":\"{word}\",\"message\":{sentence}}}}}");
         let mut answer = Response::new(Bytes::from(body));
         *answer.status_mut() = status;
+        if self == Self::Version {
+            // In the caller's own: to keep the connection of an older one the library would add a
+            // keep-alive.
+            *answer.version_mut() = http::Version::HTTP_10;
+        }
         let fields = answer.headers_mut();
         fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         fields.insert("x-cred-proxy", HeaderValue::from_static(word));
