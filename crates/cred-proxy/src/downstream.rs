@@ -37,6 +37,8 @@ pub struct Downstream<T> {
     ends_head: bool,
     /// Something may have been written only in part.
     unsent: bool,
+    /// The peer had no room for all of it.
+    full: bool,
     /// It was tried whether there is something to read.
     looked: bool,
     gone: Gone,
@@ -82,6 +84,8 @@ enum At {
     Head(Instant),
     /// Answering. Content is watched where it is read.
     Busy,
+    /// Another protocol is spoken.
+    Tunnel,
 }
 
 impl<T> Downstream<T> {
@@ -97,6 +101,7 @@ impl<T> Downstream<T> {
             broken: false,
             ends_head: false,
             unsent: false,
+            full: false,
             looked: false,
             gone: Gone::default(),
         }
@@ -114,10 +119,19 @@ impl<T> Downstream<T> {
 
     fn deadline(&self) -> Option<Instant> {
         match self.phase.now() {
+            // A peer that has not taken the answer yet has the write timeout.
+            At::Idle(_) if self.unsent => None,
+            // It began the next head while it was being answered.
+            At::Idle(since) if self.watch.is_in_request() => Some(since + self.timeouts.head),
             At::Idle(since) | At::Resting(since) => Some(since + self.timeouts.keep_alive),
             At::Head(since) => Some(since + self.timeouts.head),
-            At::Busy => None,
+            At::Busy | At::Tunnel => None,
         }
+    }
+
+    fn wrote(&mut self, polled: &Poll<io::Result<usize>>) {
+        self.unsent = true;
+        self.full |= polled.is_pending();
     }
 
     /// Ready when it has been silent for too long.
@@ -158,6 +172,11 @@ impl Phase {
     pub fn busy(&self) -> Busy {
         self.set(At::Busy);
         Busy(self.clone())
+    }
+
+    /// Another protocol is spoken from now on, in which each side ends on its own.
+    pub fn tunnel(&self) {
+        self.set(At::Tunnel);
     }
 
     /// Whether it has been silent for a moment, with all read and all written.
@@ -233,7 +252,7 @@ impl<T: Peer> Downstream<T> {
     /// has nothing of the peer's left to parse: a caller that sent a byte too many would keep its
     /// upstream busy for ever.
     fn look_for_peer(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.phase.now() != At::Busy || self.watch.is_off() {
+        if self.phase.now() != At::Busy {
             return Ok(());
         }
         loop {
@@ -259,8 +278,9 @@ impl Peer for Stall<TcpStream> {
 
 impl<T: AsyncWrite + Peer + Unpin> AsyncWrite for Downstream<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.unsent = true;
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let polled = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.wrote(&polled);
+        polled
     }
 
     fn poll_write_vectored(
@@ -268,8 +288,9 @@ impl<T: AsyncWrite + Peer + Unpin> AsyncWrite for Downstream<T> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.unsent = true;
-        Pin::new(&mut self.io).poll_write_vectored(cx, bytes)
+        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bytes);
+        self.wrote(&polled);
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -281,6 +302,11 @@ impl<T: AsyncWrite + Peer + Unpin> AsyncWrite for Downstream<T> {
         ready!(Pin::new(&mut self.io).poll_flush(cx))?;
         // The library flushes only what it has written to its end.
         self.unsent = false;
+        if take(&mut self.full)
+            && let At::Idle(_) = self.phase.now()
+        {
+            self.phase.set(At::Idle(Instant::now()));
+        }
         // Behind an answer it does not read again until something comes: nobody else sets the timer.
         if matches!(self.phase.now(), At::Idle(_)) && self.poll_silence(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -341,5 +367,39 @@ mod tests {
         drop(busy);
         assert_eq!(stream.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(started.elapsed().as_secs(), 675);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_begins_behind_a_request_has_no_longer_than_any_other() {
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let mut stream = Downstream::new(ours, TIMEOUTS);
+        let busy = stream.phase().busy();
+        theirs.write_all(b"GET / HTTP/1.1\r\n\r\nG").await.unwrap();
+        stream.read_exact(&mut [0; 19]).await.unwrap();
+        let started = Instant::now();
+        drop(busy);
+        assert_eq!(stream.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(started.elapsed().as_secs(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_long_to_take_an_answer_is_not_idle_before() {
+        let (ours, mut theirs) = tokio::io::duplex(8);
+        let (mut from, mut to) = tokio::io::split(Downstream::new(ours, TIMEOUTS));
+        let answering = async {
+            to.write_all(&[0; 9]).await.unwrap();
+            to.flush().await.unwrap();
+            Instant::now()
+        };
+        let taking = async {
+            tokio::time::sleep(Duration::from_secs(600)).await;
+            theirs.read_exact(&mut [0; 9]).await.unwrap();
+        };
+        let reading = async {
+            assert_eq!(from.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            Instant::now()
+        };
+        let (answered, (), ended) = tokio::join!(answering, taking, reading);
+        assert_eq!((ended - answered).as_secs(), 75);
     }
 }

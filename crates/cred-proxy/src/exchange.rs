@@ -256,10 +256,6 @@ impl Proxy {
         }
         let without_content = framing::is_without_content(&asked.method, head.status);
         let mut fields = fields::to_downstream(&head.headers, route, without_content);
-        if asked.upgrade {
-            // What the caller may have sent for its tunnel must not be read as a request.
-            fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
         if head.status == StatusCode::NO_CONTENT {
             fields.remove(header::CONTENT_LENGTH);
         }

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Request, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use hyper::{
     body::{Body, Incoming},
     server::conn::http1,
@@ -35,6 +35,7 @@ use crate::{
     refusal::Reason,
     request_log,
     stall::Stall,
+    upgrade,
 };
 
 /// What connections are held to.
@@ -186,7 +187,12 @@ async fn serve(
         // Boxed: the library moves it once more, and it is large.
         Box::pin(async move {
             answering.is_last.store(is_last(&request), Relaxed);
-            Ok::<_, Infallible>(answering.proxy.answer(request, &answering.arrival).await)
+            let closes = upgrade::may_follow(request.headers());
+            let mut answer = answering.proxy.answer(request, &answering.arrival).await;
+            if closes && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
         })
     });
     let mut serving = http1::Builder::new()
@@ -228,6 +234,7 @@ async fn serve(
     match (served, tunnel) {
         (Ok(()), Some(tunnel)) => {
             let parts = serving.into_parts();
+            answered.arrival.phase.tunnel();
             // Boxed: it would else weigh on every connection.
             let cut = &answered.arrival.cut;
             boxed(|| tunnel.run(parts.io.into_inner(), parts.read_buf, cut)).await;

@@ -10,6 +10,12 @@ pub fn is_asked(head: &Parts) -> bool {
     head.method == Method::GET && is_websocket(&head.headers)
 }
 
+/// Whether what follows a request may be no HTTP, so that it was not watched. Where it is HTTP all
+/// the same, it must not be read.
+pub fn may_follow(fields: &HeaderMap) -> bool {
+    fields.get_all(header::UPGRADE).iter().any(is_protocol)
+}
+
 /// Puts the question, which was stripped as hop-by-hop, or its answer, on what goes on.
 pub fn put(fields: &mut HeaderMap) {
     fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -35,8 +41,11 @@ pub fn check_granted(asked: bool, fields: &HeaderMap, route: &Route) -> Result<(
 fn is_websocket(fields: &HeaderMap) -> bool {
     let mut protocols = fields.get_all(header::UPGRADE).iter();
     let (Some(protocol), None) = (protocols.next(), protocols.next()) else { return false };
-    protocol.as_bytes().eq_ignore_ascii_case(b"websocket")
-        && nominated(fields).iter().any(|option| option == "upgrade")
+    is_protocol(protocol) && nominated(fields).iter().any(|option| option == "upgrade")
+}
+
+fn is_protocol(value: &HeaderValue) -> bool {
+    value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket")
 }
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ enum At {
     HeadEnd,
     Name,
     Length(Option<u64>),
+    /// Within the value of Upgrade, of which so many bytes were of `websocket`.
+    Protocol(usize),
     Content(u64),
     Size(u64, u8),
     Extension(u64, Quotes),
@@ -77,6 +79,12 @@ struct Name {
 
 /// `transfer-encoding`.
 const LONGEST: usize = 17;
+
+/// The protocol that may be spoken behind a request: see [`crate::upgrade`].
+const WEBSOCKET: &[u8] = b"websocket";
+
+/// The first length with 20 digits.
+const TOO_LONG: u64 = 10_000_000_000_000_000_000;
 
 /// No method is longer.
 const LONGEST_METHOD: u8 = 64;
@@ -128,14 +136,14 @@ impl Watch {
         Seen::All
     }
 
-    /// Whether it is over: another protocol may be spoken, or something was refused.
-    pub fn is_off(&self) -> bool {
-        self.at == At::Off
-    }
-
     /// Whether all that was read is whole requests.
     pub fn is_between(&self) -> bool {
         self.at == At::Start
+    }
+
+    /// Whether a part of a request was read, and its end not.
+    pub fn is_in_request(&self) -> bool {
+        !matches!(self.at, At::Start | At::Off)
     }
 
     /// Within content of which so much is left.
@@ -171,6 +179,15 @@ impl Watch {
             (At::Target, _) if byte == b'#' || !byte.is_ascii() => None,
             (At::LineStart, b'\r') => Some(At::HeadEnd),
             (At::LineStart | At::HeadEnd, b'\n') => Some(self.end_head()),
+            (At::Protocol(length), b'\n') => {
+                self.upgrade |= length == WEBSOCKET.len();
+                Some(At::LineStart)
+            }
+            (At::Protocol(length), _) => Some(match byte {
+                b' ' | b'\t' | b'\r' if length == 0 || length == WEBSOCKET.len() => self.at,
+                _ if WEBSOCKET.get(length) == Some(&byte.to_ascii_lowercase()) => At::Protocol(length + 1),
+                _ => At::Line,
+            }),
             (At::Target | At::Line | At::Name | At::Length(_), b'\n') => Some(At::LineStart),
             (At::LineStart, _) => {
                 self.name.length = 0;
@@ -179,10 +196,11 @@ impl Watch {
             }
             (At::Target | At::Line, _) | (At::Length(_), b'\r' | b' ') => Some(self.at),
             (At::Length(before), b'0'..=b'9') => {
-                // One that is too large is the library's to refuse.
-                let length = before.unwrap_or(0).saturating_mul(10).saturating_add(u64::from(byte - b'0'));
-                self.length = Some(length);
-                Some(At::Length(self.length))
+                let before = before.unwrap_or(0);
+                self.length = Some(before.saturating_mul(10).saturating_add(u64::from(byte - b'0')));
+                // One that is no number is the library's to refuse; of the largest it would say that
+                // the head is too large.
+                (before < TOO_LONG / 10).then_some(At::Length(self.length))
             }
             _ => self.step_in_content(byte),
         };
@@ -196,7 +214,8 @@ impl Watch {
             (At::Size(size, 1..), b'\r') => Some(At::SizeEnd(size)),
             (At::Size(size, digits @ 0..16), _) => {
                 let digit = char::from(byte).to_digit(16)?;
-                Some(At::Size(size << 4 | u64::from(digit), digits + 1))
+                // Some would take one of 64 bits for negative.
+                (size < 1 << 59).then_some(At::Size(size << 4 | u64::from(digit), digits + 1))
             }
             (At::Extension(size, quotes), _) => match (quotes, byte) {
                 (Quotes::Out, b'\r') => Some(At::SizeEnd(size)),
@@ -237,7 +256,7 @@ impl Watch {
                 self.length.is_none()
             }
             b"upgrade" => {
-                self.upgrade = true;
+                self.at = At::Protocol(0);
                 true
             }
             _ => true,
@@ -246,7 +265,7 @@ impl Watch {
 
     fn end_head(&self) -> At {
         match self.length {
-            // If it is granted, what follows is no HTTP; if not, it is only not watched.
+            // If it is granted, what follows is no HTTP; if not, the connection is closed.
             _ if self.upgrade => At::Off,
             _ if self.chunked => At::Size(0, 0),
             Some(length) if length > 0 => At::Content(length),
@@ -299,6 +318,10 @@ mod tests {
             ("POST / HTTP/1.1\r\ntransfer-encoding:x\r\nA: b\r\nCONTENT-LENGTH", ": 5\r\n\r\n"),
             ("POST / HTTP/1.1\r\nContent-Length:", "\t5\r\n\r\nhello"),
             ("POST / HTTP/1.1\r\nContent-Length: ", "+5\r\n\r\nhello"),
+            ("POST / HTTP/1.1\r\nContent-Length: 1844674407370955161", "5\r\n\r\nhello"),
+            ("GET / HTTP/1.1\r\nUpgrade: h2c\r\n\r\nGET /a", "#b HTTP/1.1\r\n\r\n"),
+            ("GET / HTTP/1.1\r\nUpgrade: websocket2\r\n\r\nGET /a", "#b HTTP/1.1\r\n\r\n"),
+            ("GET / HTTP/1.1\r\nUpgrade: web socket\r\n\r\nGET /a", "#b HTTP/1.1\r\n\r\n"),
         ] {
             let mut bytes = format!("{before}{rest}").into_bytes();
             assert_eq!(Watch::default().see(&mut bytes), Seen::Head(before.len() + 1), "{before}{rest}");
@@ -321,6 +344,7 @@ mod tests {
             ("5;a", "[b\r\n"),
             ("5;a=\"b", "\r\nhello"),
             ("0000000000000005", "5\r\n"),
+            ("800000000000000", "0\r\n"),
             ("5\r\nhello\r\n0\r\n", "\n"),
             ("5\r\nhello\r\n0\r\nX: y\r\n", "\n"),
         ] {
@@ -332,10 +356,12 @@ mod tests {
 
     #[test]
     fn behind_an_upgrade_nothing_is_touched() {
-        let mut watch = Watch::default();
-        let mut bytes = b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n\x81#\xff / A#".to_vec();
-        let sent = bytes.clone();
-        assert_eq!((watch.see(&mut bytes), bytes), (Seen::All, sent));
+        for value in ["websocket", " WebSocket \t", "\twebsocket\r\nUpgrade: h2c"] {
+            let mut bytes = format!("GET / HTTP/1.1\r\nUpgrade:{value}\r\n\r\n").into_bytes();
+            bytes.extend_from_slice(b"\x81#\xff / A#");
+            let sent = bytes.clone();
+            assert_eq!((Watch::default().see(&mut bytes), bytes), (Seen::All, sent), "{value}");
+        }
     }
 
     proptest! {

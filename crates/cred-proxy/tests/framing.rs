@@ -50,6 +50,7 @@ fn cases() -> Vec<(&'static str, String, Then)> {
         ("a length in hex", with("Content-Length: 0x5\r\n\r\nhello"), Refused(400)),
         ("an empty length", with("Content-Length: \r\n\r\nhello"), Refused(400)),
         ("a length of 20 digits", with("Content-Length: 99999999999999999999\r\n\r\nhello"), Refused(400)),
+        ("the largest length of all", with("Content-Length: 18446744073709551615\r\n\r\nhello"), Refused(400)),
         ("a length with zeros", with("Content-Length: 005\r\n\r\nhello"), Echoed(5)),
         ("the same length twice", with("Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello"), Echoed(5)),
         ("gzip, chunked", with("Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"), Refused(400)),
@@ -73,11 +74,13 @@ fn cases() -> Vec<(&'static str, String, Then)> {
         ("chunk size with 0x", with("Transfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n"), Refused(400)),
         ("chunk size with _", with("Transfer-Encoding: chunked\r\n\r\n0_5\r\nhello\r\n0\r\n\r\n"), Refused(400)),
         ("chunk size overflow", with("Transfer-Encoding: chunked\r\n\r\n10000000000000005\r\nhello\r\n0\r\n\r\n"), Refused(400)),
+        ("chunk size below zero", with("Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nhello\r\n0\r\n\r\n"), Refused(400)),
         ("chunk without CRLF", with("Transfer-Encoding: chunked\r\n\r\n5\r\nhello0\r\n\r\n"), Refused(400)),
         ("chunk that spills", with("Transfer-Encoding: chunked\r\n\r\n4\r\nhello\r\n0\r\n\r\n"), Refused(400)),
         ("chunk extensions", with("Transfer-Encoding: chunked\r\n\r\n5;a=b;c\r\nhello\r\n0;d\r\n\r\n"), Echoed(5)),
         ("trailers", with("Transfer-Encoding: chunked\r\nTrailer: authorization\r\n\r\n5\r\nhello\r\n0\r\nAuthorization: mine\r\n\r\n"), Echoed(5)),
         ("HTTP/1.0", get("/a/x").replace("/1.1", "/1.0"), Refused(505)),
+        ("HTTP/1.0 that would be kept", get("/a/x").replace("/1.1", "/1.0").replace("\r\n\r\n", "\r\nConnection: keep-alive\r\n\r\n"), Refused(505)),
         ("HTTP/1.2", get("/a/x").replace("/1.1", "/1.2"), Closed),
         ("HTTP/2.0", get("/a/x").replace("/1.1", "/2.0"), Closed),
         ("HTTP/0.9", "GET /a/x\r\n\r\n".into(), Closed),
@@ -123,6 +126,9 @@ async fn every_case_is_refused_or_sent_on_in_one_meaning_only() {
         let closes = match then {
             Refused(expected) => {
                 assert_eq!(status, Some(expected), "{case}");
+                let connection: Vec<_> =
+                    answer.iter().flat_map(|answer| answer.fields("connection")).collect();
+                assert_eq!(connection, ["close"], "{case}");
                 true
             }
             Echoed(bytes) => {
@@ -322,6 +328,10 @@ async fn an_upgrade_that_is_asked_for_again_and_again_is_an_ordinary_request() {
     for recorded in origin.take() {
         assert!(!recorded.fields.contains_key("upgrade") && !recorded.fields.contains_key("connection"));
     }
+    // What follows is looked at like anything else.
+    assert_eq!(client.ask(get("/a/x#y")).await.unwrap().status, 400);
+    assert!(client.closes(SOON).await);
+    assert!(origin.take().is_empty());
     // A CONNECT is refused, and nothing behind it is a tunnel or a request.
     let mut client = scene.client().await;
     client.send(format!("CONNECT localhost:1 HTTP/1.1\r\nHost: localhost\r\n\r\n{}", get("/a/x"))).await;

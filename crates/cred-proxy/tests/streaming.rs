@@ -71,11 +71,22 @@ async fn a_caller_that_goes_away_before_the_answer_lets_the_upstream_go() {
     })
     .await;
     let scene = Scene::start(&bundle(&[route("/a/", origin.addr(), &json!({}))], &ca), &[]);
-    // A byte of a next request in the proxy's own buffer must not hide that the caller has left.
-    for (half_close, behind) in [(false, ""), (true, ""), (false, "GET /a/y HT"), (true, "GET /a/y HT")] {
+    let plain = get("/a/x");
+    let upgrade =
+        |to| plain.replace("\r\n\r\n", &format!("\r\nConnection: upgrade\r\nUpgrade: {to}\r\n\r\n"));
+    // A byte of what comes next in the proxy's own buffer must not hide that the caller has left.
+    let requests = [
+        plain.clone(),
+        format!("{plain}GET /a/y HT"),
+        format!("{}GET /a/y HT", upgrade("h2c")),
+        format!("{}\u{1}\u{2}", upgrade("websocket")),
+    ];
+    for (half_close, request) in
+        [false, true].into_iter().flat_map(|half| requests.iter().map(move |r| (half, r)))
+    {
         let (before, idle) = (origin.requests().len(), Arc::strong_count(&asked));
         let mut client = scene.client().await;
-        client.send(format!("{}{behind}", get("/a/x"))).await;
+        client.send(request).await;
         eventually(SOON, || async { origin.requests().len() > before }).await;
         if half_close {
             client.finish().await;
@@ -86,7 +97,7 @@ async fn a_caller_that_goes_away_before_the_answer_lets_the_upstream_go() {
         // The service's future holds one until its connection is gone.
         eventually(Duration::from_secs(1), || async { Arc::strong_count(&asked) <= idle }).await;
     }
-    let lines = scene.requests_logged(4).await;
+    let lines = scene.requests_logged(8).await;
     assert!(lines.iter().all(|line| line["side"] == "downstream" && line["end"] == "cut"), "{lines:?}");
 }
 

@@ -235,12 +235,22 @@ async fn behind_an_upgrade_that_was_not_granted_nothing_is_read() {
     let script = Script { bytes: refused.into(), then: Then::Again };
     let origin = RawOrigin::start(&ca.server(&["127.0.0.1"]), script).await;
     let scene = Scene::start(&bundle(&[route("/a/", origin.addr(), &json!({}))], &ca), &[]);
-    let mut client = scene.client().await;
-    client.send(format!("{ASK}{}", get("/a/smuggled"))).await;
-    let answer = client.answer().await.unwrap();
-    assert_eq!((answer.status, answer.text().as_str()), (403, "no"));
-    assert_eq!(client.rest().await, b"");
-    assert_eq!(origin.requests().len(), 1);
+    let upgrade = "Upgrade: websocket\r\n";
+    for (asked, status) in [
+        (ASK.to_owned(), 403),
+        (ASK.replace("/a/", "/b/"), 404),
+        (ASK.replace(upgrade, &upgrade.repeat(2)), 403),
+        (ASK.replace(upgrade, &format!("{upgrade}Upgrade: h2c\r\n")), 403),
+        (ASK.replace("GET", "POST"), 403),
+        (get("/a/x").replace("\r\n\r\n", &format!("\r\n{upgrade}\r\n")), 403),
+    ] {
+        let before = origin.requests().len();
+        let mut client = scene.client().await;
+        client.send(format!("{asked}{}", get("/a/smuggled"))).await;
+        assert_eq!(client.answer().await.unwrap().status, status, "{asked}");
+        assert_eq!(client.rest().await, b"", "{asked}");
+        assert_eq!(origin.requests().len() - before, usize::from(status == 403), "{asked}");
+    }
     // The next connection is as good as any.
     assert_eq!(scene.get("/a/x").await.status, 403);
 }
