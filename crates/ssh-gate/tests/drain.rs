@@ -4,15 +4,19 @@
 
 #[path = "support/gate.rs"]
 mod gate;
+#[path = "support/scene.rs"]
+mod scene;
 
 use std::time::{Duration, Instant};
 
 use gate::{Gate, command, read_all};
 use rustix::process::Signal;
+use scene::Scene;
 use testbed::eventually;
 use testbed::tcp::Echo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 async fn ping(client: &mut TcpStream) {
     client.write_all(b"ping").await.unwrap();
@@ -54,6 +58,21 @@ async fn at_the_deadline_what_is_open_is_cut() {
     let took = start.elapsed();
     assert!(Duration::from_millis(290) < took && took < Duration::from_secs(3), "{took:?}");
     assert_eq!(gate.end().await, ("drain".into(), "gate".into()));
+}
+
+#[tokio::test]
+async fn peers_that_do_not_read_do_not_hold_the_deadline() {
+    let mut scene = Scene::small("--drain-timeout 300ms", 4096).await;
+    for side in [&mut scene.client, &mut scene.upstream] {
+        // Until the gate takes no more either.
+        while timeout(Duration::from_millis(200), side.write_all(&[0; 65536])).await.is_ok() {}
+    }
+    let start = Instant::now();
+    scene.gate.signal(Signal::TERM);
+    assert_eq!(scene.gate.ended().await.0, Some(0));
+    let took = start.elapsed();
+    assert!(Duration::from_millis(290) < took && took < Duration::from_secs(3), "{took:?}");
+    assert_eq!(scene.gate.end().await, ("drain".into(), "gate".into()));
 }
 
 #[tokio::test]

@@ -4,10 +4,14 @@
 
 #[path = "support/gate.rs"]
 mod gate;
+#[path = "support/scene.rs"]
+mod scene;
 
 use std::time::{Duration, Instant};
 
-use gate::{Gate, read_all};
+use gate::{Gate, PATIENCE, read_all};
+use scene::Scene;
+use testbed::eventually;
 use testbed::tcp::{Echo, HalfClose, Source, Stall, pattern};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -25,7 +29,7 @@ async fn a_half_closed_client_still_gets_the_whole_answer() {
         std::future::pending::<()>().await;
     });
     let mut answer = Vec::new();
-    tokio::time::timeout(gate::PATIENCE, from.read_to_end(&mut answer)).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, from.read_to_end(&mut answer)).await.unwrap().unwrap();
     assert!(answer == question);
     assert_eq!(gate.end().await, ("eof".into(), "downstream".into()));
 }
@@ -74,6 +78,34 @@ async fn a_half_open_connection_that_is_silent_is_reaped() {
     read_all(&mut client).await.1.unwrap_err();
     assert!(start.elapsed() >= Duration::from_millis(290), "{:?}", start.elapsed());
     assert_eq!(gate.end().await, ("half_close".into(), "gate".into()));
+}
+
+#[tokio::test]
+async fn whichever_side_is_done_the_other_is_reaped_when_it_falls_silent_and_not_before() {
+    for upstream_is_done in [false, true] {
+        let mut scene = Scene::set("--half-close-timeout 500ms").await;
+        let (done, other) = if upstream_is_done {
+            (&mut scene.upstream, &mut scene.client)
+        } else {
+            (&mut scene.client, &mut scene.upstream)
+        };
+        done.shutdown().await.unwrap();
+        assert_eq!(other.read(&mut [0]).await.unwrap(), 0);
+        // Together longer than the timeout, each pause shorter.
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(1200) {
+            other.write_all(b"x").await.unwrap();
+            done.read_exact(&mut [0]).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let silent = Instant::now();
+        read_all(done).await.1.unwrap_err();
+        let took = silent.elapsed();
+        assert!(Duration::from_millis(350) < took && took < Duration::from_secs(5), "{took:?}");
+        // It has read the end already: that it is cut is seen by writing.
+        eventually(PATIENCE, || async { other.try_write(b"x").is_err() }).await;
+        assert_eq!(scene.gate.end().await, ("half_close".into(), "gate".into()));
+    }
 }
 
 #[tokio::test]
