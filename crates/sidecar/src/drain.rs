@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,8 +20,9 @@ pub fn on_signals() -> io::Result<CancellationToken> {
     let drain = CancellationToken::new();
     let cancel = drain.clone();
     tokio::spawn(async move {
-        let signalled =
-            |first: bool| tracing::info!(event = if first { "drain" } else { "end" }, "signalled");
+        let signalled = |first: bool| {
+            tell(move || tracing::info!(event = if first { "drain" } else { "end" }, "signalled"))
+        };
         let mut next = async || {
             tokio::select! {
                 _ = term.recv() => 128 + 15,
@@ -28,10 +30,10 @@ pub fn on_signals() -> io::Result<CancellationToken> {
             }
         };
         next().await;
-        signalled(true);
+        signalled(true).await;
         cancel.cancel();
         let code = next().await;
-        signalled(false);
+        signalled(false).await;
         #[expect(clippy::disallowed_methods, reason = "a second signal ends at once, whatever hangs")]
         std::process::exit(code);
     });
@@ -44,10 +46,34 @@ pub async fn finish(open: &TaskTracker, timeout: Duration) -> usize {
     let _ = tokio::time::timeout(timeout, open.wait()).await;
     let left = open.len();
     if left > 0 {
-        tracing::warn!(event = "drain_timeout", open = left, "connections were cut at the drain's deadline");
+        tell(move || {
+            tracing::warn!(
+                event = "drain_timeout",
+                open = left,
+                "connections were cut at the drain's deadline"
+            );
+        })
+        .await;
     }
     left
 }
+
+/// Writes a line, and waits a moment for it: a log that nobody reads must not hold the end.
+///
+/// On a thread of its own, not the runtime's: that would panic where no thread is to be had.
+async fn tell(line: impl FnOnce() + Send + 'static) {
+    let (done, told) = oneshot::channel::<()>();
+    let writing = std::thread::Builder::new().spawn(move || {
+        line();
+        drop(done);
+    });
+    if writing.is_ok() {
+        let _ = tokio::time::timeout(A_MOMENT, told).await;
+    }
+}
+
+/// Long for a line, short for whoever waits for an end.
+const A_MOMENT: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

@@ -92,8 +92,9 @@ pub async fn serve(args: &Args, loaded: Loaded, drain: CancellationToken) -> Res
 
     drain.cancelled().await;
     accepting.close();
-    // The listeners go first, so that nobody waits in their queues for a gate that has ended.
-    accepting.wait().await;
+    // The listeners go first, so that nobody waits in their queues for a gate that has ended. A thread that
+    // hangs in the log does not accept either.
+    let _ = tokio::time::timeout(LAST_WORDS, accepting.wait()).await;
     if drain::finish(&gate.open, args.common.drain_timeout).await > 0 {
         gate.cut.cancel();
         let _ = tokio::time::timeout(LAST_WORDS, gate.open.wait()).await;

@@ -7,14 +7,18 @@ mod gate;
 #[path = "support/scene.rs"]
 mod scene;
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use gate::{Gate, command, read_all};
-use rustix::process::Signal;
+use gate::{Gate, PATIENCE, command, read_all};
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::io::write;
+use rustix::pipe::pipe;
+use rustix::process::{Pid, Signal, kill_process};
 use scene::Scene;
-use testbed::eventually;
 use testbed::tcp::Echo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use testbed::{eventually, eventually_some};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -25,7 +29,7 @@ async fn ping(client: &mut TcpStream) {
 
 async fn refused(gate: &Gate) {
     let address = gate.listener(0);
-    eventually(gate::PATIENCE, || async { TcpStream::connect(address).await.is_err() }).await;
+    eventually(PATIENCE, || async { TcpStream::connect(address).await.is_err() }).await;
 }
 
 #[tokio::test]
@@ -73,6 +77,42 @@ async fn peers_that_do_not_read_do_not_hold_the_deadline() {
     let took = start.elapsed();
     assert!(Duration::from_millis(290) < took && took < Duration::from_secs(3), "{took:?}");
     assert_eq!(scene.gate.end().await, ("drain".into(), "gate".into()));
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_does_not_hold_the_end() {
+    let echo = Echo::start().await;
+    for (rest, is_second, expected) in [("300ms", false, 0), ("1h", true, 143)] {
+        let (_unread, full) = pipe().unwrap();
+        fcntl_setfl(&full, OFlags::NONBLOCK).unwrap();
+        while write(&full, &[b'\n'; 4096]).is_ok() {}
+        fcntl_setfl(&full, OFlags::empty()).unwrap();
+        let line = format!("--admin off --forward 0={} --drain-timeout {rest}", echo.addr());
+        let mut gate = command(&line).stderr(full).spawn().unwrap();
+        let pid = Pid::from_raw(gate.id().unwrap().try_into().unwrap()).unwrap();
+        let mut ready = String::new();
+        BufReader::new(gate.stdout.take().unwrap()).read_line(&mut ready).await.unwrap();
+        let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
+        let address = ready["listeners"][0].as_str().unwrap();
+        let mut open = TcpStream::connect(address).await.unwrap();
+        ping(&mut open).await;
+        // Its closing line is what a thread hangs in.
+        let mut ended = TcpStream::connect(address).await.unwrap();
+        ping(&mut ended).await;
+        drop(ended);
+        kill_process(pid, Signal::TERM).unwrap();
+        let gate = Mutex::new(gate);
+        let status = eventually_some(PATIENCE, || async {
+            let status = gate.lock().unwrap().try_wait().unwrap();
+            if status.is_none() && is_second {
+                // Again and again: the kernel makes one of two that come together.
+                kill_process(pid, Signal::TERM).unwrap();
+            }
+            status
+        })
+        .await;
+        assert_eq!(status.code(), Some(expected), "{rest}");
+    }
 }
 
 #[tokio::test]
