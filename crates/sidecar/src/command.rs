@@ -111,9 +111,8 @@ pub fn parse_from<A: CommandFactory + FromArgMatches>(
     line: impl IntoIterator<Item = OsString>,
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Parsed<A>, clap::Error> {
-    let line: Vec<OsString> = line.into_iter().collect();
-    let typed = |long: &str| line.iter().any(|word| is_option(word, long));
-    let source_typed = SOURCES.iter().any(|long| typed(long));
+    let line = subcommand_last(&A::command(), line.into_iter().collect());
+    let source_typed = SOURCES.iter().any(|long| line.iter().any(|word| is_option(word, long)));
     let mut command = A::command().mut_args(|arg| {
         let Some(long) = arg.get_long().map(str::to_owned) else { return arg };
         if matches!(long.as_str(), "help" | "version") {
@@ -124,9 +123,8 @@ pub fn parse_from<A: CommandFactory + FromArgMatches>(
         let empty = variable(&name).is_some_and(|value| value.is_empty());
         let source = SOURCES.contains(&long.as_str()) || long == "tokens";
         let switch = matches!(arg.get_action(), ArgAction::SetTrue);
-        // clap would take an empty one as a value, and read one beside an option that was typed behind
-        // the subcommand.
-        let unset = empty || typed(&long) || source && source_typed;
+        // clap would take an empty one as a value.
+        let unset = empty || source && source_typed;
         let arg = if unset { arg.env(Resettable::Reset) } else { arg.env(name) };
         if switch { arg.value_parser(clap::builder::BoolishValueParser::new()) } else { arg }
     });
@@ -139,6 +137,32 @@ pub fn parse_from<A: CommandFactory + FromArgMatches>(
 /// What says where table and tokens come from. Typed, it makes the variables of all of them void,
 /// and that of `--tokens`, so that one image serves in every way.
 const SOURCES: [&str; 5] = ["stdin-bundle", "ports", "forward", "routes", "policy"];
+
+/// The line with its subcommand behind all options, so that they are of one level: behind a subcommand
+/// they would hide values of theirs that stand before it, and not their variables.
+fn subcommand_last(command: &Command, mut line: Vec<OsString>) -> Vec<OsString> {
+    // Each level has a help of its own.
+    let asks_for_help = line.iter().any(|word| word == "-h" || word == "--help" || word == "help");
+    if asks_for_help {
+        return line;
+    }
+    let takes_value = |word: &OsString| {
+        let mut taking = command.get_arguments().filter(|arg| arg.get_action().takes_values());
+        let name = word.to_str().and_then(|word| word.strip_prefix("--"));
+        name.is_some() && taking.any(|arg| arg.get_long() == name)
+    };
+    let mut is_value = false;
+    let place = line.iter().skip(1).position(|word| {
+        let is_word = !is_value;
+        is_value = is_word && takes_value(word);
+        is_word && command.get_subcommands().any(|subcommand| *word == *subcommand.get_name())
+    });
+    if let Some(place) = place {
+        let subcommand = line.remove(place + 1);
+        line.push(subcommand);
+    }
+    line
+}
 
 /// Whether a word of a command line is that option, with or without its value.
 fn is_option(word: &OsStr, long: &str) -> bool {
@@ -185,9 +209,7 @@ impl<A> Parsed<A> {
     }
 
     fn source(&self, id: &str) -> Option<ValueSource> {
-        // Global options typed after a subcommand are known to both levels.
-        let deepest = self.matches.subcommand().map(|(_, matches)| matches);
-        deepest.and_then(|matches| matches.value_source(id)).or_else(|| self.matches.value_source(id))
+        self.matches.value_source(id)
     }
 }
 
@@ -225,6 +247,11 @@ mod tests {
             assert_eq!(parsed.args.common.instead, Some(Instead::Check));
             assert!(parsed.typed("admin"), "{line}");
         }
+        let parsed = parse("test --forward check --forward b check --forward c --forward=d", &[]).unwrap();
+        assert_eq!(parsed.values("forward"), ["check", "b", "c", "d"]);
+        assert_eq!(parsed.args.common.instead, Some(Instead::Check));
+        assert!(parse("test check check", &[]).is_err());
+        assert!(parse("test check extra", &[]).is_err());
     }
 
     #[test]
