@@ -112,7 +112,8 @@ pub fn parse_from<A: CommandFactory + FromArgMatches>(
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Parsed<A>, clap::Error> {
     let line = subcommand_last(&A::command(), line.into_iter().collect());
-    let source_typed = SOURCES.iter().any(|long| line.iter().any(|word| is_option(word, long)));
+    let typed = |long: &str| line.iter().any(|word| is_option(word, long));
+    let source_typed = SOURCES.iter().any(|long| typed(long));
     let mut command = A::command().mut_args(|arg| {
         let Some(long) = arg.get_long().map(str::to_owned) else { return arg };
         if matches!(long.as_str(), "help" | "version") {
@@ -123,8 +124,9 @@ pub fn parse_from<A: CommandFactory + FromArgMatches>(
         let empty = variable(&name).is_some_and(|value| value.is_empty());
         let source = SOURCES.contains(&long.as_str()) || long == "tokens";
         let switch = matches!(arg.get_action(), ArgAction::SetTrue);
-        // clap would take an empty one as a value.
-        let unset = empty || source && source_typed;
+        // clap would take an empty one as a value; and one beside a typed option it would read for the
+        // subcommand.
+        let unset = empty || typed(&long) || source && source_typed;
         let arg = if unset { arg.env(Resettable::Reset) } else { arg.env(name) };
         if switch { arg.value_parser(clap::builder::BoolishValueParser::new()) } else { arg }
     });
@@ -138,8 +140,8 @@ pub fn parse_from<A: CommandFactory + FromArgMatches>(
 /// and that of `--tokens`, so that one image serves in every way.
 const SOURCES: [&str; 5] = ["stdin-bundle", "ports", "forward", "routes", "policy"];
 
-/// The line with its subcommand behind all options, so that they are of one level: behind a subcommand
-/// they would hide values of theirs that stand before it, and not their variables.
+/// The line with its subcommand behind all options, so that they are of one level: of a repeatable one
+/// clap would let the values behind the subcommand hide those before it.
 fn subcommand_last(command: &Command, mut line: Vec<OsString>) -> Vec<OsString> {
     // Each level has a help of its own.
     let asks_for_help = line.iter().any(|word| word == "-h" || word == "--help" || word == "help");
