@@ -6,7 +6,10 @@ use std::{
     io,
     mem::take,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -33,8 +36,9 @@ pub struct Downstream<T> {
     watch: Watch,
     /// Behind these bytes reading fails.
     broken: bool,
-    /// A head was refused, and its end comes next: the library may parse only what has one.
-    ends_head: bool,
+    /// Comes next, before anything else: the end of a head that was refused or cut. The library
+    /// may parse only what has one.
+    end: &'static [u8],
     /// Something may have been written only in part.
     unsent: bool,
     /// The peer had no room for all of it.
@@ -68,7 +72,14 @@ pub struct ReadTimeouts {
 
 /// Where a connection is. Shared between its stream and the requests that it carries.
 #[derive(Clone, Debug)]
-pub struct Phase(Arc<Mutex<At>>);
+pub struct Phase(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    at: Mutex<At>,
+    /// A head was cut.
+    cut: AtomicBool,
+}
 
 /// A request is being answered; when dropped, the connection waits for the next one.
 #[derive(Debug)]
@@ -91,7 +102,8 @@ enum At {
 impl<T> Downstream<T> {
     /// A connection that was accepted now.
     pub fn new(io: T, timeouts: ReadTimeouts) -> Self {
-        let phase = Phase(Arc::new(Mutex::new(At::Idle(Instant::now()))));
+        let phase =
+            Phase(Arc::new(Shared { at: Mutex::new(At::Idle(Instant::now())), cut: AtomicBool::new(false) }));
         Self {
             io,
             phase,
@@ -99,7 +111,7 @@ impl<T> Downstream<T> {
             timer: Timer::default(),
             watch: Watch::default(),
             broken: false,
-            ends_head: false,
+            end: &[],
             unsent: false,
             full: false,
             looked: false,
@@ -127,6 +139,16 @@ impl<T> Downstream<T> {
             At::Head(since) => Some(since + self.timeouts.head),
             At::Busy | At::Tunnel => None,
         }
+    }
+
+    fn put_end(&mut self, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
+        let end = take(&mut self.end);
+        // Who reads heads has room.
+        if buffer.remaining() < end.len() {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        buffer.put_slice(end);
+        Ok(())
     }
 
     fn wrote(&mut self, polled: &Poll<io::Result<usize>>) {
@@ -174,6 +196,11 @@ impl Phase {
         Busy(self.clone())
     }
 
+    /// Whether a head of it was too large, and cut. See [`crate::watch::is_cut`].
+    pub fn has_cut(&self) -> bool {
+        self.0.cut.load(Relaxed)
+    }
+
     /// Another protocol is spoken from now on, in which each side ends on its own.
     pub fn tunnel(&self) {
         self.set(At::Tunnel);
@@ -185,15 +212,15 @@ impl Phase {
     }
 
     fn now(&self) -> At {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set(&self, at: At) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
+        *self.0.at.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
     fn first_byte(&self) {
-        let mut at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut at = self.0.at.lock().unwrap_or_else(PoisonError::into_inner);
         if let At::Idle(_) | At::Resting(_) = *at {
             *at = At::Head(Instant::now());
         }
@@ -215,9 +242,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Downstream<T> {
         if self.broken {
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
-        if take(&mut self.ends_head) && buffer.remaining() >= HEAD_END.len() {
-            buffer.put_slice(HEAD_END);
-            return Poll::Ready(Ok(()));
+        if !self.end.is_empty() {
+            return Poll::Ready(self.put_end(buffer));
         }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
@@ -228,7 +254,15 @@ impl<T: AsyncRead + Unpin> AsyncRead for Downstream<T> {
                     Seen::All => {}
                     Seen::Head(length) => {
                         buffer.set_filled(before + length);
-                        self.ends_head = true;
+                        self.end = HEAD_END;
+                    }
+                    Seen::Cut(length, end) => {
+                        buffer.set_filled(before + length);
+                        self.end = end;
+                        self.phase.0.cut.store(true, Relaxed);
+                        if length == 0 {
+                            return Poll::Ready(self.put_end(buffer));
+                        }
                     }
                     Seen::Content(length) => {
                         buffer.set_filled(before + length);

@@ -32,6 +32,7 @@ use crate::{
     upload::{Progress, Upload, UploadLimits},
     upstream::{Connector, UpstreamStream},
     verdict::{Policy, Verdict},
+    watch,
 };
 
 /// Everything that requests are answered with.
@@ -90,6 +91,9 @@ impl Proxy {
         let busy = arrival.phase.busy();
         let (head, incoming) = request.into_parts();
         let mut log = RequestLog::begin(&head, &self.unrouted);
+        if arrival.phase.has_cut() && watch::is_cut(&head.headers) {
+            return refuse(Reason::HeadTooLarge, log, busy);
+        }
         if arrival.drain.is_cancelled() {
             return refuse(Reason::Draining, log, busy);
         }

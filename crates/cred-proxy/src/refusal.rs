@@ -26,6 +26,8 @@ pub enum Reason {
     Misdirected,
     /// The content is over the limit.
     TooLarge,
+    /// The head is over the limit.
+    HeadTooLarge,
     /// The target is over the limit.
     TargetTooLong,
     /// The content stopped coming.
@@ -63,7 +65,7 @@ pub enum Side {
 
 impl Reason {
     /// All, each at its own number.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::NoRoute,
         Self::NotAllowed,
         Self::BadTarget,
@@ -73,6 +75,7 @@ impl Reason {
         Self::Expectation,
         Self::Misdirected,
         Self::TooLarge,
+        Self::HeadTooLarge,
         Self::TargetTooLong,
         Self::BodyTimeout,
         Self::Limit,
@@ -118,6 +121,7 @@ impl Reason {
                 | Self::MethodNotAllowed
                 | Self::Expectation
                 | Self::TooLarge
+                | Self::HeadTooLarge
                 | Self::TargetTooLong
                 | Self::BodyTimeout
                 | Self::Limit
@@ -153,6 +157,12 @@ impl Reason {
                 ("misdirected", S::MISDIRECTED_REQUEST, "the request is for another server", DENIED)
             }
             Self::TooLarge => ("too_large", S::PAYLOAD_TOO_LARGE, "the content is over the limit", REQUEST),
+            Self::HeadTooLarge => (
+                "head_too_large",
+                S::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "the request's fields are over the limit",
+                REQUEST,
+            ),
             Self::TargetTooLong => {
                 ("target_too_long", S::URI_TOO_LONG, "the request target is over the limit", REQUEST)
             }

@@ -36,6 +36,7 @@ use crate::{
     request_log,
     stall::Stall,
     upgrade,
+    watch::{CUT_LENGTH, MAX_HEAD},
 };
 
 /// What connections are held to.
@@ -200,7 +201,8 @@ async fn serve(
         .half_close(false)
         // The two timeouts of `Downstream` stand in for the library's one.
         .header_read_timeout(None)
-        .max_header_size(MAX_HEAD)
+        // What is not cut before.
+        .max_header_size(MAX_HEAD + CUT_LENGTH)
         .serve_connection(TokioIo::new(stream), service);
     let mut rests = false;
     // The end is ours to say: often a close is enough.
@@ -308,9 +310,6 @@ async fn linger(mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + 
     }
     Ok(())
 }
-
-/// SECURITY.md: more is 431.
-const MAX_HEAD: usize = 64 * 1024;
 
 /// A moment for the peer to read the answer.
 const LINGER: Duration = Duration::from_secs(3);

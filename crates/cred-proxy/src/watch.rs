@@ -4,8 +4,10 @@
 //!
 //! A byte that must not stand where it stands in a head is made a NUL, which the library refuses
 //! with 400 once it sees an end of that head. Behind one that must not stand in chunked content reading fails, which ends the upload.
-//! Were the watch ever to lose its place, that is all it could do.
+//! A head that is too large is cut, and marked by a field of ours or by the number of its fields:
+//! the library would answer it without a word. Were the watch ever to lose its place, that is all it could do.
 
+use http::HeaderMap;
 use memchr::{memchr, memchr2};
 
 /// Follows the bytes of a connection.
@@ -16,6 +18,9 @@ pub struct Watch {
     chunked: bool,
     length: Option<u64>,
     upgrade: bool,
+    /// The bytes of this head so far, and its fields.
+    size: usize,
+    fields: usize,
 }
 
 /// What became of some bytes.
@@ -27,6 +32,8 @@ pub enum Seen {
     Head(usize),
     /// Only so many, and then reading must fail.
     Content(usize),
+    /// Only so many, perhaps none, and then this end of a head: it is too large.
+    Cut(usize, &'static [u8]),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,6 +93,24 @@ const WEBSOCKET: &[u8] = b"websocket";
 /// The first length with 20 digits.
 const TOO_LONG: u64 = 10_000_000_000_000_000_000;
 
+/// SECURITY.md: more is 431.
+pub const MAX_HEAD: usize = 64 * 1024;
+const MAX_FIELDS: usize = 100;
+
+/// The field that marks a head as cut: not for secrecy, a caller that sends it marks its own.
+const CUT: &str = "x-head-too-large";
+const CUT_IN_VALUE: &[u8] = b"\nx-head-too-large:\n\n";
+const CUT_BEFORE_FIELD: &[u8] = b"\n";
+
+/// What a cut adds at most to what was let through.
+pub const CUT_LENGTH: usize = CUT_IN_VALUE.len();
+
+/// Whether this head was cut, on a connection of which one was. Also of one that has all the fields
+/// that it may have, when the one behind it was cut.
+pub fn is_cut(fields: &HeaderMap) -> bool {
+    fields.contains_key(CUT) || fields.len() >= MAX_FIELDS
+}
+
 /// No method is longer.
 const LONGEST_METHOD: u8 = 64;
 
@@ -109,19 +134,36 @@ impl Watch {
                 }
                 // Most of a head: the values of fields, and their names.
                 At::Line => {
-                    let Some(end) = memchr(b'\n', &bytes[n..]) else { return Seen::All };
-                    self.at = At::LineStart;
-                    n += end + 1;
+                    let end = memchr(b'\n', &bytes[n..]);
+                    let length = end.map_or(bytes.len() - n, |end| end + 1);
+                    let room = MAX_HEAD.saturating_sub(self.size);
+                    if length > room {
+                        self.at = At::Off;
+                        return Seen::Cut(n + room, CUT_IN_VALUE);
+                    }
+                    if end.is_some() {
+                        self.at = At::LineStart;
+                    }
+                    self.size += length;
+                    n += length;
                     continue;
                 }
                 At::Name => {
                     let end = memchr2(b':', b'\n', &bytes[n..]).map_or(bytes.len(), |end| n + end);
                     self.name.push(&bytes[n..end]);
+                    self.size += end - n;
                     n = end;
                 }
                 _ => {}
             }
             let Some(byte) = bytes.get(n).copied() else { return Seen::All };
+            if self.at == At::LineStart && !matches!(byte, b'\r' | b'\n') {
+                if self.fields == MAX_FIELDS {
+                    self.at = At::Off;
+                    return Seen::Cut(n, CUT_BEFORE_FIELD);
+                }
+                self.fields += 1;
+            }
             let in_content = self.is_in_content();
             if !self.step(byte) {
                 self.at = At::Off;
@@ -131,6 +173,7 @@ impl Watch {
                 bytes[n] = 0;
                 return Seen::Head(n + 1);
             }
+            self.size += 1;
             n += 1;
         }
         Seen::All
@@ -171,6 +214,7 @@ impl Watch {
             (At::Start | At::Blank, b'\r' | b'\n') => Some(At::Blank),
             (At::Start | At::Blank, _) => {
                 (self.chunked, self.length, self.upgrade) = (false, None, false);
+                (self.size, self.fields) = (0, 0);
                 Some(At::Method(1))
             }
             (At::Method(_), b' ') => Some(At::Target),
@@ -249,6 +293,8 @@ impl Watch {
         match self.name.text() {
             b"content-length" => {
                 self.at = At::Length(None);
+                // The library drops one that is repeated: see [`is_cut`].
+                self.fields -= usize::from(self.length.is_some());
                 !self.chunked
             }
             b"transfer-encoding" => {
@@ -299,8 +345,9 @@ mod tests {
 
     use super::*;
 
+    const OK0: &str = "GET /x?y=%20 HTTP/1.1\r\nHost: a\r\n\r\n";
     const OK: &[&str] = &[
-        "GET /x?y=%20 HTTP/1.1\r\nHost: a\r\n\r\n",
+        OK0,
         "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe#\n\r",
         "POST /x HTTP/1.1\nHost: a\ncontent-length:006\n\n#\u{e9}###",
         "POST /x HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
@@ -352,6 +399,30 @@ mod tests {
             let expected = Seen::Content(head.len() + before.len());
             assert_eq!(Watch::default().see(&mut bytes), expected, "{before}{rest}");
         }
+    }
+
+    #[test]
+    fn a_head_that_is_too_large_is_cut_where_it_becomes_so() {
+        let line = "GET / HTTP/1.1\r\n";
+        let fields = "A: b\r\n".repeat(100);
+        for (before, rest, end) in [
+            (format!("{line}{fields}"), "A: b\r\n\r\n", CUT_BEFORE_FIELD),
+            (format!("{line}A: {}", "b".repeat(MAX_HEAD - line.len() - 3)), "b\r\n\r\n", CUT_IN_VALUE),
+            (format!("{line}A: {}", "b".repeat(MAX_HEAD - line.len() - 3)), "bbb", CUT_IN_VALUE),
+        ] {
+            let all = format!("{OK0}{before}{rest}").into_bytes();
+            let length = OK0.len() + before.len();
+            assert_eq!(Watch::default().see(&mut all.clone()), Seen::Cut(length, end));
+            let mut watch = Watch::default();
+            for byte in &all[..length] {
+                assert_eq!(watch.see(&mut [*byte]), Seen::All);
+            }
+            assert_eq!(watch.see(&mut [all[length]]), Seen::Cut(0, end));
+        }
+        assert_eq!(
+            Watch::default().see(format!("{line}{fields}\r\n").as_bytes().to_vec().as_mut_slice()),
+            Seen::All
+        );
     }
 
     #[test]

@@ -129,6 +129,8 @@ async fn every_case_is_refused_or_sent_on_in_one_meaning_only() {
                 let connection: Vec<_> =
                     answer.iter().flat_map(|answer| answer.fields("connection")).collect();
                 assert_eq!(connection, ["close"], "{case}");
+                let word = answer.iter().find_map(|answer| answer.field("x-cred-proxy"));
+                assert_eq!(word == Some("head_too_large"), expected == 431, "{case}: {word:?}");
                 true
             }
             Echoed(bytes) => {
@@ -252,6 +254,35 @@ async fn pipelined_requests_are_answered_in_order_and_garbage_behind_them_is_400
         assert_eq!(client.answer().await.unwrap().status, 400);
         assert!(client.closes(SOON).await);
         assert_eq!(origin.take().len(), 1);
+    }
+    // A head too large, and what would be another behind it.
+    for field in ["A: b\r\n".repeat(100), format!("A: {}\r\n", "b".repeat(66_000))] {
+        for rest in ["\r\n", "Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"]
+        {
+            let mut client = scene.client().await;
+            client.send(format!("{}{H}{field}{rest}{}", post("/a/1", "one"), get("/a/smuggled"))).await;
+            assert_eq!(client.answer().await.unwrap().status, 200);
+            let answer = client.answer().await.unwrap();
+            assert_eq!((answer.status, answer.field("x-cred-proxy")), (431, Some("head_too_large")));
+            assert!(client.closes(SOON).await);
+            assert_eq!(origin.take().len(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn fields_that_the_library_drops_do_not_make_room_for_more() {
+    let ca = Ca::new();
+    let origin = echo(&ca).await;
+    let scene = Scene::start(&bundle(&[route("/a/", origin.addr(), &json!({}))], &ca), &[]);
+    let length = "Content-Length: 5\r\n";
+    for (lengths, others) in [(1, 98), (2, 97), (99, 0), (1, 99), (2, 98), (60, 60), (99, 1), (100, 0)] {
+        // Dropped on the way, so that the origin has no limit to refuse by.
+        let fields = format!("{}{}", length.repeat(lengths), "X-Forwarded-A: b\r\n".repeat(others));
+        let answer = scene.ask(format!("{H}{fields}\r\nhello")).await.unwrap();
+        let fits = lengths + others < 100;
+        assert_eq!(answer.status, if fits { 200 } else { 431 }, "{lengths} {others}");
+        assert_eq!(origin.take().len(), usize::from(fits), "{lengths} {others}");
     }
 }
 
