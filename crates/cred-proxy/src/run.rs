@@ -203,8 +203,6 @@ async fn start(parsed: &Parsed<Args>) -> Result<(), Failure> {
         };
         tokio::spawn(admin.serve(drain.clone(), metrics));
     }
-    Ready::new("cred-proxy", env!("CARGO_PKG_VERSION"), vec![bound], admin_bound).announce();
-
     let limits = ServerLimits {
         read: ReadTimeouts { head: args.header_timeout, keep_alive: args.keep_alive_timeout },
         write: args.write_timeout.0,
@@ -212,7 +210,10 @@ async fn start(parsed: &Parsed<Args>) -> Result<(), Failure> {
     };
     let room = Arc::new(Room::new(usize::try_from(args.max_connections).unwrap_or(usize::MAX)));
     let server = || Server { proxy: proxy.clone(), limits, room: room.clone(), open: open.clone() };
-    serve(listener, given.peers, server).map_err(could_not_bind("listener", bound))?;
+    serve(listener, given.peers, server)
+        .map_err(|error| Failure::runtime(format!("could not start to serve: {error}")))?;
+    // Not before: the threads' own descriptors must not be left to chance, once somebody may connect.
+    Ready::new("cred-proxy", env!("CARGO_PKG_VERSION"), vec![bound], admin_bound).announce();
     drain.cancelled().await;
     if drain::finish(&open, args.common.drain_timeout).await > 0 {
         proxy.cut.cancel();
