@@ -3,9 +3,10 @@
 //! target (it drops or keeps them), a sloppy end of a chunk.
 //!
 //! A byte that must not stand where it stands in a head is made a NUL, which the library refuses
-//! with 400 once it sees an end of that head. Behind one that must not stand in chunked content reading fails, which ends the upload.
-//! A head that is too large is cut, and marked by a field of ours or by the number of its fields:
-//! the library would answer it without a word. Were the watch ever to lose its place, that is all it could do.
+//! with 400 once it sees an end of that head. Behind one that must not stand in chunked content
+//! reading fails, which ends the upload. A head that is too large, which the library would answer
+//! without a word, is cut, and marked by a field of ours or by the number of its fields. Were the
+//! watch ever to lose its place, that is all it could do.
 
 use http::HeaderMap;
 use memchr::{memchr, memchr2};
