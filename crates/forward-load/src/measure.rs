@@ -8,6 +8,7 @@ pub mod machine;
 pub mod pace;
 pub mod process;
 pub mod spread;
+pub mod tracked;
 pub mod window;
 
 pub use latency::{Latencies, LatencySummary};

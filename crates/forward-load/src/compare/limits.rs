@@ -2,6 +2,7 @@
 
 use super::DIRECT;
 use crate::measure::Costs;
+use crate::measure::tracked::NEARLY_FULL;
 use crate::report::summary::{Summary, summaries};
 use crate::report::{Sample, Unit};
 
@@ -9,7 +10,8 @@ use crate::report::{Sample, Unit};
 ///
 /// DIRECT is the tool's own limit: a forwarder that comes within 10 % of it may be faster than we
 /// can tell. A window without idle CPU time compares costs more than speeds. A window in which
-/// others used a tenth of a CPU measures them, too.
+/// others used a tenth of a CPU measures them, too. One in which the kernel had no room for new
+/// connections measures the kernel.
 pub fn warnings(samples: &[Sample]) -> Vec<String> {
     let mut warnings: Vec<String> = summaries(samples).iter().filter_map(near_direct).collect();
     let busy = |costs: &Costs| costs.machine.idle_share < BUSY;
@@ -19,6 +21,8 @@ pub fn warnings(samples: &[Sample]) -> Vec<String> {
     warnings.extend(windows(samples, disturbed, "other processes used more than a tenth of a CPU"));
     let stolen = |costs: &Costs| costs.machine.stolen_cpu_seconds > STOLEN * costs.seconds;
     warnings.extend(windows(samples, stolen, "the hypervisor gave CPU time to others"));
+    let full = |costs: &Costs| costs.machine.tracked_share.is_some_and(|share| share >= NEARLY_FULL);
+    warnings.extend(windows(samples, full, TABLE_FULL));
     warnings
 }
 
@@ -52,6 +56,10 @@ fn windows(samples: &[Sample], is_so: impl Fn(&Costs) -> bool, text: &str) -> Op
     (so > 0).then(|| format!("in {so} of {all} windows{place}, {text}"))
 }
 
+const TABLE_FULL: &str = "the kernel's table of tracked connections was full or nearly so, and connections time out \
+     then, whoever forwards: measure again when the old ones are forgotten, 120 s after their end, with a \
+     shorter --duration, or raise net.netfilter.nf_conntrack_max";
+
 const NEAR: f64 = 0.9;
 
 const NO_LIMIT: f64 = 1.5;
@@ -69,7 +77,7 @@ mod tests {
 
     fn sample(subject: &str, rate: f64, other: f64) -> Sample {
         let machine =
-            MachineUse { cpus: 2, idle_share: 0.5, other_cpu_seconds: other, stolen_cpu_seconds: 0.0 };
+            MachineUse { cpus: 2, idle_share: 0.5, other_cpu_seconds: other, ..MachineUse::default() };
         let costs = Costs {
             seconds: 1.0,
             forwarder: None,
@@ -87,6 +95,17 @@ mod tests {
     fn a_forwarder_as_fast_as_the_bare_path_is_told_to_be_at_the_tools_limit() {
         let told = warnings(&[sample(DIRECT, 100.0, 0.0), sample("a", 95.0, 0.0), sample("b", 50.0, 0.0)]);
         assert_eq!(told, ["s: a within 10 % of DIRECT, the tool's own limit"]);
+    }
+
+    #[test]
+    fn a_window_in_which_the_kernel_had_no_room_for_new_connections_is_told_with_what_to_do() {
+        let mut samples = [sample(DIRECT, 100.0, 0.0), sample("a", 5.0, 0.0), sample("b", 5.0, 0.0)];
+        for (sample, share) in samples.iter_mut().zip([None, Some(0.94), Some(0.95)]) {
+            sample.costs.as_mut().unwrap().machine.tracked_share = share;
+        }
+        let told = warnings(&samples);
+        assert!(told[0].starts_with("in 1 of 3 windows (s), the kernel's table"), "{told:?}");
+        assert!(told.len() == 1 && told[0].contains("raise net.netfilter.nf_conntrack_max"), "{told:?}");
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub struct MachineUse {
     pub other_cpu_seconds: f64,
     /// CPU time that a hypervisor gave to others, in seconds.
     pub stolen_cpu_seconds: f64,
+    /// The most of the kernel's table of tracked connections that was in use, 0 to 1; none where it
+    /// tracks none.
+    pub tracked_share: Option<f64>,
 }
 
 /// The counters at a moment, in ticks.
@@ -47,6 +50,7 @@ impl Counters {
             idle_share: if busy + idle == 0 { 1.0 } else { idle as f64 / (busy + idle) as f64 },
             other_cpu_seconds: seconds(busy.saturating_sub(ours)),
             stolen_cpu_seconds: seconds(self.stolen.saturating_sub(before.stolen)),
+            tracked_share: None,
         }
     }
 }

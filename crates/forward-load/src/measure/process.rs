@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -106,6 +107,18 @@ impl Tree {
         look
     }
 
+    /// CPU time since their start of all threads that there are, to the nanosecond where ticks of a
+    /// hundredth of a second say nothing; none where the kernel does not count it (schedstat).
+    pub fn cpu_time(&self) -> Option<Duration> {
+        let tasks = self.known.keys().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok());
+        let of_task = |task: fs::DirEntry| {
+            let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse().ok()
+        };
+        let times: Vec<u64> = tasks.flatten().flatten().filter_map(of_task).collect();
+        (!times.is_empty()).then(|| Duration::from_nanos(times.iter().sum()))
+    }
+
     /// Brings `known` up to date; whether the root lives.
     fn follow(&mut self, first: bool) -> bool {
         let all = every_process();
@@ -151,6 +164,12 @@ impl Tree {
 /// CPU time of one process without its children, in ticks; none when it is not there.
 pub fn own_ticks(pid: u32) -> Option<u64> {
     stat(pid).map(|stat| stat.own)
+}
+
+/// CPU time of one process and of the children that it has waited for, in ticks; none when it is not
+/// there.
+pub fn ticks_with_waited(pid: u32) -> Option<u64> {
+    stat(pid).map(|stat| stat.own + stat.waited)
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -210,7 +229,7 @@ fn descriptors(pid: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
 
@@ -242,6 +261,7 @@ mod tests {
         std::io::BufRead::read_line(&mut stdout, &mut said).unwrap();
         let look = tree.look();
         assert!(look.ticks >= 1, "{look:?}");
+        assert!(tree.cpu_time().is_none_or(|time| time > Duration::ZERO && time < Duration::from_secs(10)));
         assert!(look.alive && look.processes == 1 && look.descriptors >= 3 && look.resident > 0, "{look:?}");
         std::io::Write::write_all(&mut stdin, b"end\n").unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::machine::{Counters, MachineUse};
-use super::process::{Look, ProcessUse, TICKS_PER_SECOND, Tree, own_ticks};
+use super::process::{Look, ProcessUse, TICKS_PER_SECOND, Tree, own_ticks, ticks_with_waited};
+use super::tracked::{Table, Watch};
 
 /// What a window cost.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -17,7 +18,8 @@ pub struct Costs {
     pub seconds: f64,
     /// The forwarder's processes; none when there is no forwarder, or nobody said which it is.
     pub forwarder: Option<ProcessUse>,
-    /// CPU time of the load side (this process), in seconds.
+    /// CPU time of the load side (this process), in seconds, and of what it started and stopped in
+    /// the window.
     pub load_cpu_seconds: f64,
     /// CPU time of the backend, in seconds; none when it runs elsewhere.
     pub backend_cpu_seconds: Option<f64>,
@@ -33,6 +35,7 @@ pub struct Window {
     load: u64,
     backend: Option<(u32, u64)>,
     sampler: Option<Sampler>,
+    tracked: Option<Watch>,
 }
 
 /// The thread that looks at the forwarder, and what ends it when dropped.
@@ -50,8 +53,9 @@ impl Window {
             Some((end, thread))
         });
         let backend = backend.and_then(|pid| Some((pid, own_ticks(pid)?)));
-        let load = own_ticks(std::process::id()).unwrap_or(0);
-        Self { machine: Counters::now(), load, backend, sampler, began: Instant::now() }
+        let load = ticks_with_waited(std::process::id()).unwrap_or(0);
+        let tracked = Table::of_the_kernel().watch();
+        Self { machine: Counters::now(), load, backend, sampler, tracked, began: Instant::now() }
     }
 
     /// Since when it is open.
@@ -64,7 +68,7 @@ impl Window {
     pub fn close(self) -> Costs {
         let seconds = self.began.elapsed().as_secs_f64();
         let machine = Counters::now();
-        let load = own_ticks(std::process::id()).unwrap_or(0).saturating_sub(self.load);
+        let load = ticks_with_waited(std::process::id()).unwrap_or(0).saturating_sub(self.load);
         let backend = self.backend.and_then(|(pid, before)| Some(own_ticks(pid)?.saturating_sub(before)));
         let forwarder = self.sampler.map(|(end, thread)| {
             drop(end);
@@ -77,7 +81,10 @@ impl Window {
             forwarder: forwarder.map(|(used, _)| used),
             load_cpu_seconds: cpu(load),
             backend_cpu_seconds: backend.map(cpu),
-            machine: machine.since(&self.machine, ours),
+            machine: MachineUse {
+                tracked_share: self.tracked.and_then(Watch::peak),
+                ..machine.since(&self.machine, ours)
+            },
         }
     }
 }
