@@ -41,6 +41,9 @@ pub enum Command {
     /// What is behind the forwarder, in a process of its own
     #[command(hide = true)]
     Backend(BackendArgs),
+    /// What ends the forwarders of a comparison that was killed, in a process of its own
+    #[command(hide = true)]
+    StandBy,
 }
 
 /// What to compare, and how.
@@ -164,6 +167,10 @@ fn run(command: Command) -> Result<Ended, Failure> {
         let _deaf = Interrupt::listen()?;
         return crate::tcp::backend::in_a_child(args.listen);
     }
+    if matches!(command, Command::StandBy) {
+        crate::compare::groups::in_a_child()?;
+        return Ok(Ended::Complete);
+    }
     let interrupt = Interrupt::listen()?;
     match command {
         Command::Tcp(args) => crate::tcp::run(&args, &interrupt),
@@ -176,7 +183,7 @@ fn run(command: Command) -> Result<Ended, Failure> {
             Kind::Http => crate::compare::http_peers::compare(&args, &interrupt),
             Kind::Egress => Err(not_yet()),
         },
-        Command::Backend(_) => unreachable!("returned above"),
+        Command::Backend(_) | Command::StandBy => unreachable!("returned above"),
     }
 }
 

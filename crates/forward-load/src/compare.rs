@@ -5,6 +5,7 @@
 //! through DIRECT and every forwarder, one after another, in an order that rotates from round to
 //! round.
 
+pub mod groups;
 pub mod http_peers;
 pub mod limits;
 pub mod peer;
@@ -12,10 +13,11 @@ pub mod ports;
 pub mod rounds;
 pub mod running;
 pub mod select;
+pub mod start;
 pub mod tcp_peers;
 
-pub use peer::{Launch, Peer, Setting, Site};
-pub use rounds::{Aim, Comparison, Measure, Scenario};
+pub use peer::{Launch, Needs, Peer, Setting, Site};
+pub use rounds::{Act, Aim, Comparison, Measure, Probe, Scenario};
 pub use running::{Ground, Running, StartError};
 
 /// The name of the bare path.

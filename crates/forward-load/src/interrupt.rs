@@ -51,7 +51,7 @@ impl Interrupt {
                     if first {
                         told.ask();
                     } else {
-                        crate::compare::running::kill_all();
+                        crate::compare::groups::kill_all();
                         #[allow(clippy::disallowed_methods, reason = "a second signal ends at once")]
                         std::process::exit(code);
                     }

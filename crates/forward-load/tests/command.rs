@@ -167,6 +167,71 @@ fn ctrl_c_prints_the_figures_so_far_and_keeps_them() {
     assert!(samples(&file) >= 2);
 }
 
+/// A peer that does not forward, and does not end when it is told to; it notes its id in `pid`, and
+/// in `asked` that it was told.
+fn stubborn(folder: &Path) -> Child {
+    let program = folder.join("stubborn");
+    let place = folder.display();
+    // No other program is on its PATH.
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = -V ] && exit\ntrap ': > {place}/asked' TERM\necho $$ > {place}/pid\nfor i in $(/usr/bin/seq 3000); do /bin/sleep 0.02; done\n"
+    );
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let peer = format!("socat={}", program.display());
+    let child = forward_load()
+        .args(["compare", "tcp", "--rounds", "1", "--duration", "50ms", "--scenario", "start"])
+        .args(["--peer", "socat", "--peer", &peer])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually(|| pid(folder).is_some());
+    child
+}
+
+fn pid(folder: &Path) -> Option<u32> {
+    fs::read_to_string(folder.join("pid")).ok()?.trim().parse().ok()
+}
+
+/// Whether a process is there; one that has ended but is not waited for is not.
+fn lives(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+}
+
+fn eventually(mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_second_ctrl_c_ends_the_peers_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = stubborn(folder.path());
+    signal(&child, Signal::INT);
+    // From here on it would be waited for, for two seconds.
+    eventually(|| folder.path().join("asked").exists());
+    signal(&child, Signal::INT);
+    let (code, table, said) = told(&child.wait_with_output().unwrap());
+    assert_eq!((code, table.as_str()), (Some(130), ""), "no table is waited for: {said}");
+    assert!(!lives(pid(folder.path()).unwrap()));
+}
+
+#[test]
+fn no_peer_outlives_a_comparison_that_was_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = stubborn(folder.path());
+    let peer = pid(folder.path()).unwrap();
+    assert!(lives(peer));
+    signal(&child, Signal::KILL);
+    child.wait().unwrap();
+    eventually(|| !lives(peer));
+}
+
 #[test]
 fn a_round_that_ended_is_kept_when_a_later_one_is_killed() {
     let folder = tempfile::tempdir().unwrap();

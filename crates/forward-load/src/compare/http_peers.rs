@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 
-use super::peer::{Launch, Peer, Setting, Site};
+use super::peer::{Launch, Needs, Peer, Setting, Site};
 use super::running::Ground;
 use super::{Comparison, select};
 use crate::cli::{CompareArgs, Ended, Failure, print};
@@ -41,7 +41,6 @@ pub fn compare(args: &CompareArgs, interrupt: &Interrupt) -> Result<Ended, Failu
         peers,
         ground: Ground {
             upstream: origin.address,
-            connections: CONNECTIONS,
             ca: Some(&origin.ca_file),
             server_name: "localhost",
             credential: &authorization,
@@ -61,9 +60,6 @@ fn token() -> io::Result<String> {
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// The most that any scenario opens at once.
-const CONNECTIONS: usize = 256;
-
 /// Every HTTP proxy that is known.
 pub const HTTP_PEERS: &[Peer] = &[
     Peer {
@@ -72,6 +68,7 @@ pub const HTTP_PEERS: &[Peer] = &[
         install: "cargo build --release -p cred-proxy --target x86_64-unknown-linux-musl, or --peer cred-proxy=PATH",
         release: &["--version"],
         settings: CRED_PROXY,
+        most: Needs::ANY,
         launch: |site| cred_proxy(site, false),
     },
     Peer {
@@ -80,6 +77,7 @@ pub const HTTP_PEERS: &[Peer] = &[
         install: "as cred-proxy; --peer cred-proxy-redact=PATH",
         release: &["--version"],
         settings: CRED_PROXY_REDACT,
+        most: Needs::ANY,
         launch: |site| cred_proxy(site, true),
     },
     Peer {
@@ -88,6 +86,7 @@ pub const HTTP_PEERS: &[Peer] = &[
         install: "apt-get install nginx",
         release: &["-v"],
         settings: NGINX,
+        most: Needs::ANY,
         launch: nginx,
     },
     Peer {
@@ -96,6 +95,7 @@ pub const HTTP_PEERS: &[Peer] = &[
         install: "apt-get install haproxy",
         release: &["-v"],
         settings: HAPROXY,
+        most: Needs::ANY,
         launch: haproxy,
     },
     Peer {
@@ -104,6 +104,7 @@ pub const HTTP_PEERS: &[Peer] = &[
         install: "apt-get install caddy",
         release: &["version"],
         settings: CADDY,
+        most: Needs::ANY,
         launch: caddy,
     },
 ];

@@ -17,8 +17,19 @@ pub struct Peer {
     pub release: &'static [&'static str],
     /// What is set for a fair comparison, and why.
     pub settings: &'static [Setting],
+    /// The most that it is measured with; less than everything where it has a process for each.
+    pub most: Needs,
     /// How it is started.
     pub launch: fn(&Site<'_>) -> Launch,
+}
+
+/// How much of everything there is at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// Connections.
+    pub connections: usize,
+    /// Listeners, each forwarded by a row of its own.
+    pub rows: usize,
 }
 
 /// A setting and its reason.
@@ -35,7 +46,7 @@ pub struct Setting {
 pub struct Site<'a> {
     /// A folder of its own, removed afterwards, mode 0755.
     pub folder: &'a Path,
-    /// Where it is to listen.
+    /// Where it is to listen; with several rows, the last of them: see [`Site::listeners`].
     pub listen: SocketAddr,
     /// A second free port, for who cannot do without (an admin endpoint).
     pub spare: SocketAddr,
@@ -43,6 +54,8 @@ pub struct Site<'a> {
     pub upstream: SocketAddr,
     /// The most connections that it will be given at once.
     pub connections: usize,
+    /// How many listeners it has, each with the same upstream.
+    pub rows: usize,
     /// CPUs that it may use.
     pub cpus: usize,
     /// HTTP: a file with the certificate (PEM) that upstream is to be verified with.
@@ -63,6 +76,29 @@ pub struct Launch {
     pub variables: Vec<(&'static str, OsString)>,
     /// Files that are written into the folder first: name and text, mode 0644.
     pub files: Vec<(&'static str, String)>,
+}
+
+impl Needs {
+    /// No bound.
+    pub const ANY: Self = Self { connections: usize::MAX, rows: usize::MAX };
+
+    /// Whether so much is within these bounds.
+    pub fn cover(&self, needs: Self) -> bool {
+        needs.connections <= self.connections && needs.rows <= self.rows
+    }
+}
+
+impl Site<'_> {
+    /// Where each row listens. The one that is connected to comes last, so that the others are
+    /// there when it forwards. They have its port, on loopback addresses that nobody else uses.
+    pub fn listeners(&self) -> impl Iterator<Item = SocketAddr> {
+        let port = self.listen.port();
+        let other = move |row: usize| {
+            let [.., high, low] = row.to_be_bytes();
+            SocketAddr::from(([127, 1, high, low], port))
+        };
+        (1..self.rows).map(other).chain([self.listen])
+    }
 }
 
 impl Peer {
@@ -93,5 +129,32 @@ impl Peer {
                 .unwrap_or(first)
                 .into(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_row_listens_elsewhere_on_loopback_and_the_last_one_is_connected_to() {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 4000));
+        let site = Site {
+            folder: Path::new("/"),
+            listen,
+            spare: listen,
+            upstream: listen,
+            connections: 1,
+            rows: 1000,
+            cpus: 1,
+            ca: None,
+            server_name: "",
+            credential: "",
+        };
+        let rows: Vec<SocketAddr> = site.listeners().collect();
+        let different: std::collections::HashSet<&SocketAddr> = rows.iter().collect();
+        assert_eq!((rows.len(), different.len(), rows[999]), (1000, 1000, listen));
+        assert!(rows.iter().all(|row| row.ip().is_loopback() && row.port() == 4000));
+        assert_eq!(Site { rows: 1, ..site }.listeners().collect::<Vec<_>>(), [listen]);
     }
 }

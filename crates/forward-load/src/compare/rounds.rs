@@ -3,10 +3,12 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::running::Ground;
-use super::{DIRECT, Peer, Running};
+use super::{DIRECT, Needs, Peer, Running};
 use crate::interrupt::Interrupt;
+use crate::measure::tracked::Table;
 use crate::progress::Progress;
 use crate::report::file::Subject;
 use crate::report::{Report, ReportError, ReportFile, Sample};
@@ -29,17 +31,43 @@ pub struct Aim<'a> {
 /// Measures something through what it is aimed at.
 pub type Measure<'a> = dyn Fn(&Aim<'_>, &Interrupt) -> Sample + 'a;
 
-/// Something that is measured through every forwarder.
+/// Whether a forwarder at this address forwards correctly; else what is wrong.
+pub type Probe<'a> = dyn Fn(SocketAddr) -> Result<(), String> + 'a;
+
+/// Something that is measured with every forwarder.
 pub struct Scenario<'a> {
     /// What the sample will be called.
     pub name: String,
-    /// Measures it once. Errors of single connections are in the sample, and so is a failure.
-    pub measure: Box<Measure<'a>>,
+    /// What a forwarder is given at most; one that is not to have so much is left out.
+    pub needs: Needs,
+    /// How many entries it may leave in the kernel's table of tracked connections.
+    pub tracked: u64,
+    /// How it is measured.
+    pub act: Act<'a>,
+}
+
+/// How a scenario is measured, once.
+pub enum Act<'a> {
+    /// Through a forwarder that runs, and on the bare path. Errors of single connections are in the
+    /// sample, and so is a failure.
+    Through(Box<Measure<'a>>),
+    /// A forwarder is started again and again for so long, each time until this probe succeeds;
+    /// there is no bare path of that.
+    Start(Duration, Box<Probe<'a>>),
 }
 
 impl fmt::Debug for Scenario<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scenario").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Scenario").field("name", &self.name).field("act", &self.act).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Act<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Through(_) => f.write_str("Through"),
+            Self::Start(window, _) => f.debug_tuple("Start").field(window).finish(),
+        }
     }
 }
 
@@ -54,7 +82,7 @@ pub struct Comparison<'a> {
     /// What is measured.
     pub scenarios: Vec<Scenario<'a>>,
     /// Whether a forwarder at this address forwards correctly; else what is wrong.
-    pub probe: &'a dyn Fn(SocketAddr) -> Result<(), String>,
+    pub probe: &'a Probe<'a>,
     /// How many rounds.
     pub rounds: u32,
 }
@@ -80,14 +108,14 @@ impl Comparison<'_> {
         interrupt: &Interrupt,
     ) -> Result<bool, ReportError> {
         report.subjects.extend(self.peers.iter().map(|(peer, program)| subject(peer, program.as_ref())));
-        let mut subjects: Vec<Option<(&Peer, &PathBuf)>> = vec![None];
-        subjects
-            .extend(self.peers.iter().filter_map(|(peer, program)| Some(Some((*peer, program.as_ref()?)))));
         file.write(report)?;
         for round in 1..=self.rounds {
             for scenario in &self.scenarios {
+                let subjects = self.subjects(scenario);
                 for turn in 0..subjects.len() {
                     let at = (turn + round as usize - 1) % subjects.len();
+                    Table::of_the_kernel()
+                        .wait_for_room(scenario.tracked, interrupt, |line| progress.say(line));
                     let mut sample = self.once(subjects[at], scenario, interrupt);
                     sample.round = round;
                     sample.turn = u32::try_from(turn).unwrap_or(u32::MAX) + 1;
@@ -106,6 +134,22 @@ impl Comparison<'_> {
         Ok(true)
     }
 
+    /// How many samples all rounds have.
+    pub fn steps(&self) -> usize {
+        let of_round: usize = self.scenarios.iter().map(|scenario| self.subjects(scenario).len()).sum();
+        of_round * self.rounds as usize
+    }
+
+    /// Who is measured in a scenario; none is the bare path.
+    fn subjects(&self, scenario: &Scenario<'_>) -> Vec<Option<(&Peer, &PathBuf)>> {
+        let direct = matches!(scenario.act, Act::Through(_)).then_some(None);
+        let able = self.peers.iter().filter(|(peer, _)| peer.most.cover(scenario.needs));
+        direct
+            .into_iter()
+            .chain(able.filter_map(|(peer, found)| Some(Some((*peer, found.as_ref()?)))))
+            .collect()
+    }
+
     fn once(
         &self,
         subject: Option<(&Peer, &PathBuf)>,
@@ -113,26 +157,31 @@ impl Comparison<'_> {
         interrupt: &Interrupt,
     ) -> Sample {
         let name = subject.map_or(DIRECT, |(peer, _)| peer.name);
-        let mut sample = match subject {
-            None => {
-                let address = self.ground.upstream;
-                let aim = Aim { subject: name, direct: true, address, pid: None, backend: self.backend };
-                (scenario.measure)(&aim, interrupt)
+        let start = |probe| {
+            let (peer, program) = subject?;
+            Some(Running::start(peer, program, &self.ground, scenario.needs, probe, interrupt))
+        };
+        let mut sample = match &scenario.act {
+            Act::Start(window, probe) => {
+                super::start::measure(&|| start(probe), *window, self.backend, interrupt)
             }
-            Some((peer, program)) => {
-                match Running::start(peer, program, &self.ground, self.probe, interrupt) {
-                    Err(error) => Sample::failed("", error),
-                    Ok(mut running) => {
-                        let (address, pid) = (running.listen, Some(running.pid()));
-                        let aim = Aim { subject: name, direct: false, address, pid, backend: self.backend };
-                        let mut sample = (scenario.measure)(&aim, interrupt);
-                        if let Some(how) = running.crashed() {
-                            sample.failure = Some(how);
-                        }
-                        sample
-                    }
+            Act::Through(measure) => match start(self.probe) {
+                None => {
+                    let address = self.ground.upstream;
+                    let aim = Aim { subject: name, direct: true, address, pid: None, backend: self.backend };
+                    measure(&aim, interrupt)
                 }
-            }
+                Some(Err(error)) => Sample::failed("", error),
+                Some(Ok(mut running)) => {
+                    let (address, pid) = (running.listen, Some(running.pid()));
+                    let aim = Aim { subject: name, direct: false, address, pid, backend: self.backend };
+                    let mut sample = measure(&aim, interrupt);
+                    if let Some(how) = running.crashed() {
+                        sample.failure = Some(how);
+                    }
+                    sample
+                }
+            },
         };
         sample.subject = name.into();
         sample.scenario.clone_from(&scenario.name);

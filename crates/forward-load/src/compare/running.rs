@@ -7,13 +7,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
-use super::{Launch, Peer, Site, ports};
+use super::rounds::Probe;
+use super::{Launch, Needs, Peer, Site, groups, ports};
 use crate::interrupt::Interrupt;
 
 /// A running forwarder; dropping it stops it.
@@ -70,8 +70,6 @@ pub struct Ground<'a> {
     /// As in [`Site`].
     pub upstream: SocketAddr,
     /// As in [`Site`].
-    pub connections: usize,
-    /// As in [`Site`].
     pub ca: Option<&'a Path>,
     /// As in [`Site`].
     pub server_name: &'a str,
@@ -89,12 +87,13 @@ impl Running {
         peer: &Peer,
         program: &Path,
         ground: &Ground<'_>,
-        probe: &dyn Fn(SocketAddr) -> Result<(), String>,
+        needs: Needs,
+        probe: &Probe<'_>,
         interrupt: &Interrupt,
     ) -> Result<Self, StartError> {
         let mut last = None;
         for _ in 0..STARTS {
-            match Self::start_once(peer, program, ground, probe, interrupt) {
+            match Self::start_once(peer, program, ground, needs, probe, interrupt) {
                 // Perhaps somebody took its port; another one is tried.
                 Err(error @ StartError::Ended { .. }) => last = Some(error),
                 started => return started,
@@ -107,7 +106,8 @@ impl Running {
         peer: &Peer,
         program: &Path,
         ground: &Ground<'_>,
-        probe: &dyn Fn(SocketAddr) -> Result<(), String>,
+        needs: Needs,
+        probe: &Probe<'_>,
         interrupt: &Interrupt,
     ) -> Result<Self, StartError> {
         let name = peer.name;
@@ -121,15 +121,17 @@ impl Running {
             listen,
             spare,
             upstream: ground.upstream,
-            connections: ground.connections,
+            connections: needs.connections,
+            rows: needs.rows,
             cpus: crate::report::file::cpus(),
             ca: ground.ca,
             server_name: ground.server_name,
             credential: ground.credential,
         });
+        let mut command = command(program, launch, folder.path()).map_err(failed)?;
         let began = Instant::now();
-        let child = spawn(program, launch, folder.path()).map_err(failed)?;
-        groups().push(child.id());
+        let child = command.spawn().map_err(failed)?;
+        groups::add(child.id());
         let mut running = Self { child, ended: None, folder, listen, ready_after: Duration::ZERO };
         loop {
             let problem = probe(listen).err();
@@ -146,7 +148,7 @@ impl Running {
             if began.elapsed() > READY_WITHIN {
                 return Err(StartError::NotReady { name, problem, said: running.said() });
             }
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(PAUSE);
         }
     }
 
@@ -196,36 +198,23 @@ impl Drop for Running {
         }
         // What is left of its group, itself included; of one that left nothing this finds nobody.
         let _ = kill_process_group(pid, Signal::KILL);
+        groups::remove(self.child.id());
         if self.ended.is_none() {
             let _ = self.child.wait();
         }
-        groups().retain(|group| *group != self.child.id());
     }
 }
 
-/// Kills every forwarder that runs, for an end that drops nothing.
-pub fn kill_all() {
-    for group in groups().drain(..) {
-        if let Some(group) = i32::try_from(group).ok().and_then(Pid::from_raw) {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-    }
-}
-
-/// The process groups of the forwarders that run.
-fn groups() -> MutexGuard<'static, Vec<u32>> {
-    static GROUPS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
-    GROUPS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn spawn(program: &Path, launch: Launch, folder: &Path) -> io::Result<Child> {
+/// What starts it, with its files written.
+fn command(program: &Path, launch: Launch, folder: &Path) -> io::Result<Command> {
     for (name, text) in &launch.files {
         let path = folder.join(name);
         fs::write(&path, text)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
     }
     let output = fs::File::create(folder.join(OUTPUT))?;
-    Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(&launch.arguments)
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -235,8 +224,8 @@ fn spawn(program: &Path, launch: Launch, folder: &Path) -> io::Result<Child> {
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)
-        .process_group(0)
-        .spawn()
+        .process_group(0);
+    Ok(command)
 }
 
 /// What it said.
@@ -244,6 +233,9 @@ const OUTPUT: &str = "output";
 
 /// How often it is started, each time on other ports.
 const STARTS: usize = 3;
+
+/// How long between two probes: little beside the milliseconds that a start takes.
+const PAUSE: Duration = Duration::from_micros(100);
 
 /// How long it may take until it forwards: Caddy takes a second on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(10);

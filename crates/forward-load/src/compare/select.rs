@@ -102,10 +102,9 @@ pub fn run(
     if comparison.scenarios.is_empty() {
         return Err(Failure::usage(format!("no such scenario; there are: {}", names.join("; "))));
     }
-    let subjects = 1 + comparison.peers.iter().filter(|(_, program)| program.is_some()).count();
-    let steps = comparison.scenarios.len() * subjects * comparison.rounds as usize;
+    let _stand_by = super::groups::stand_by(&std::env::current_exe()?)?;
     let mut report = Report::begin();
-    let mut progress = Progress::begin(steps, false);
+    let mut progress = Progress::begin(comparison.steps(), false);
     let run = comparison.run(&mut report, &file, &mut progress, interrupt);
     report.warnings.extend(super::limits::warnings(&report.samples));
     // The figures come first, also when the file could not be written.

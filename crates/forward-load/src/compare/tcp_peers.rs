@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 
-use super::{Launch, Peer, Setting, Site};
+use super::{Launch, Needs, Peer, Setting, Site};
 
 /// All of them, ours first.
 pub const PEERS: [Peer; 5] = [
@@ -16,12 +16,13 @@ pub const PEERS: [Peer; 5] = [
         release: &["--version"],
         settings: &[
             Setting {
-                setting: "--max-connections 2048",
+                setting: "--max-connections 2048 (10250 for 10,000)",
                 reason: "room for every connection; its default is 1024",
             },
             Setting { setting: "--admin off", reason: "nobody asks" },
             Setting { setting: "RUST_LOG=warn", reason: "no line for each connection, as with the others" },
         ],
+        most: Needs::ANY,
         launch: ssh_gate,
     },
     Peer {
@@ -30,6 +31,7 @@ pub const PEERS: [Peer; 5] = [
         install: "apt-get install haproxy",
         release: &["-v"],
         settings: HAPROXY,
+        most: Needs::ANY,
         launch: |site| haproxy(site, false),
     },
     Peer {
@@ -47,6 +49,7 @@ pub const PEERS: [Peer; 5] = [
                 reason: "the kernel moves bytes where haproxy expects that to pay",
             },
         ],
+        most: Needs::ANY,
         launch: |site| haproxy(site, true),
     },
     Peer {
@@ -56,7 +59,10 @@ pub const PEERS: [Peer; 5] = [
         release: &["-v"],
         settings: &[
             Setting { setting: "worker_processes = CPUs", reason: "may use every CPU" },
-            Setting { setting: "worker_connections 8192", reason: "two for each forwarded connection" },
+            Setting {
+                setting: "worker_connections 8192 (41000 for 10,000)",
+                reason: "two for each forwarded connection, and workers do not share them evenly",
+            },
             Setting {
                 setting: "listen ... reuseport",
                 reason: "workers share new connections without a lock",
@@ -71,6 +77,7 @@ pub const PEERS: [Peer; 5] = [
             },
             Setting { setting: "access_log off", reason: "no line for each connection, as with the others" },
         ],
+        most: Needs::ANY,
         launch: nginx,
     },
     Peer {
@@ -85,23 +92,26 @@ pub const PEERS: [Peer; 5] = [
             Setting { setting: "backlog=1024", reason: "its 5 drops connections that come together" },
             Setting { setting: "-t 30", reason: "forwards the end of one side and waits for the other" },
         ],
+        // A process of some 60 KiB for each connection, and a program for each row.
+        most: Needs { connections: 2048, rows: 1 },
         launch: socat,
     },
 ];
 
 const HAPROXY: &[Setting] = &[
     Setting { setting: "nbthread = CPUs", reason: "may use every CPU" },
-    Setting { setting: "maxconn", reason: "room for every connection" },
+    Setting { setting: "maxconn 2048 (10250 for 10,000)", reason: "room for every connection" },
     Setting { setting: "timeouts of 60 s", reason: "nothing that is measured is ended by one" },
     Setting { setting: "no log", reason: "no line for each connection, as with the others" },
 ];
 
 fn ssh_gate(site: &Site<'_>) -> Launch {
-    let row = format!("{}:{}={}", site.listen.ip(), site.listen.port(), site.upstream);
     let most = site.connections.to_string();
-    let arguments = ["--forward", &row, "--max-connections", &most, "--admin", "off"];
+    let rows =
+        site.listeners().flat_map(|listen| ["--forward".into(), format!("{listen}={}", site.upstream)]);
+    let others = ["--max-connections", &most, "--admin", "off"].map(String::from);
     Launch {
-        arguments: arguments.map(OsString::from).into(),
+        arguments: rows.chain(others).map(OsString::from).collect(),
         variables: vec![("RUST_LOG", "warn".into())],
         files: Vec::new(),
     }
@@ -110,6 +120,16 @@ fn ssh_gate(site: &Site<'_>) -> Launch {
 fn haproxy(site: &Site<'_>, splice: bool) -> Launch {
     let (cpus, connections) = (site.cpus, site.connections);
     let splice = if splice { "option splice-auto" } else { "" };
+    let row = |(row, listen)| {
+        format!(
+            "listen forward{row}
+    bind {listen}
+    server backend {upstream}
+",
+            upstream = site.upstream
+        )
+    };
+    let rows: String = site.listeners().enumerate().map(row).collect();
     let text = format!(
         "global
     nbthread {cpus}
@@ -120,12 +140,7 @@ defaults
     timeout client 60s
     timeout server 60s
     {splice}
-listen forward
-    bind {listen}
-    server backend {upstream}
-",
-        listen = site.listen,
-        upstream = site.upstream
+{rows}"
     );
     Launch {
         arguments: ["-db", "-f", "haproxy.cfg"].map(OsString::from).into(),
@@ -140,6 +155,19 @@ fn nginx(site: &Site<'_>) -> Launch {
     let load =
         if std::path::Path::new(module).exists() { format!("load_module {module};") } else { String::new() };
     let folder = site.folder.display();
+    // Two for each forwarded connection, and as many again, as workers do not share them evenly.
+    let connections = site.connections * 4;
+    let row = |listen| {
+        format!(
+            "    server {{
+        listen {listen} reuseport backlog=1024;
+        proxy_pass {upstream};
+    }}
+",
+            upstream = site.upstream
+        )
+    };
+    let rows: String = site.listeners().map(row).collect();
     let text = format!(
         "{load}
 daemon off;
@@ -147,22 +175,16 @@ pid {folder}/nginx.pid;
 error_log stderr warn;
 worker_processes {cpus};
 worker_rlimit_nofile 65536;
-events {{ worker_connections 8192; }}
+events {{ worker_connections {connections}; }}
 stream {{
     access_log off;
-    server {{
-        listen {listen} reuseport backlog=1024;
-        proxy_pass {upstream};
-        proxy_buffer_size 64k;
-        proxy_half_close on;
-        proxy_timeout 60s;
-        tcp_nodelay on;
-    }}
-}}
+    proxy_buffer_size 64k;
+    proxy_half_close on;
+    proxy_timeout 60s;
+    tcp_nodelay on;
+{rows}}}
 ",
-        cpus = site.cpus,
-        listen = site.listen,
-        upstream = site.upstream
+        cpus = site.cpus
     );
     Launch {
         arguments: vec!["-p".into(), site.folder.into(), "-c".into(), site.folder.join("nginx.conf").into()],

@@ -9,8 +9,9 @@ use super::{
     target::{Target, Url},
 };
 use crate::{
-    compare::{Aim, Scenario, http_peers::PREFIX},
+    compare::{Act, Aim, Needs, Scenario, http_peers::PREFIX},
     interrupt::Interrupt,
+    measure::tracked,
     report::Sample,
 };
 
@@ -33,6 +34,18 @@ struct Shape {
     job: Job,
     upload: Option<u64>,
     until: Until,
+}
+
+impl Shape {
+    /// How many entries it may leave in the kernel's table of tracked connections.
+    fn tracked(&self) -> u64 {
+        match self.until {
+            Until::Time(window) if self.new_connections || self.path.ends_with("?close") => {
+                tracked::entries_of(window)
+            }
+            _ => 0,
+        }
+    }
 }
 
 impl Behind<'_> {
@@ -75,11 +88,21 @@ impl Behind<'_> {
         if quick {
             shapes.retain(|(_, shape)| shape.connections <= 64);
         }
+        // Of its connections a proxy is told the same in every scenario.
+        let needs = Needs { connections: CONNECTIONS, rows: 1 };
         let scenario = |(name, shape): (String, Shape)| Scenario {
             name,
-            measure: Box::new(move |aim, interrupt| self.measure(&shape, aim, interrupt)),
+            needs,
+            tracked: shape.tracked(),
+            act: Act::Through(Box::new(move |aim, interrupt| self.measure(&shape, aim, interrupt))),
         };
-        shapes.into_iter().map(scenario).collect()
+        let start = Scenario {
+            name: "start".into(),
+            needs,
+            tracked: 0,
+            act: Act::Start(window, Box::new(|proxy| self.answers(proxy, &["/json"]))),
+        };
+        [start].into_iter().chain(shapes.into_iter().map(scenario)).collect()
     }
 
     /// Whether a proxy forwards as it should: a small and a longer answer, each byte of them.
@@ -88,13 +111,18 @@ impl Behind<'_> {
     ///
     /// What is wrong, in words.
     pub fn probe(&self, proxy: SocketAddr) -> Result<(), String> {
+        self.answers(proxy, &["/json", "/bytes/100000"])
+    }
+
+    /// Whether right answers come, one after another on a new connection.
+    fn answers(&self, proxy: SocketAddr, paths: &[&str]) -> Result<(), String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
         runtime.block_on(async {
             let target = self.target(proxy, false)?;
             let ask = async {
                 let mut link = Link::open(&target, 0, std::sync::Arc::default()).await?;
-                for path in ["/json", "/bytes/100000"] {
+                for path in paths {
                     link.exchange(&self.request(&target, path, None, false, false)).await?;
                 }
                 Ok(())
@@ -148,3 +176,6 @@ impl Behind<'_> {
         Request::new(target, &format!("{prefix}{path}"), &fields, upload, close)
     }
 }
+
+/// The most that any scenario opens at once.
+const CONNECTIONS: usize = 256;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
+
 use super::args::Measurement;
 use super::connect::Connect;
 use super::idle::Idle;
@@ -10,8 +12,10 @@ use super::throughput::{Direction, Path, Throughput};
 use super::{answers, start_backend};
 use crate::cli::{CompareArgs, Ended, Failure, print};
 use crate::compare::tcp_peers::PEERS;
-use crate::compare::{Comparison, Ground, Scenario, select};
+use crate::compare::{Act, Comparison, Ground, Needs, Scenario, select};
 use crate::interrupt::Interrupt;
+use crate::measure::tracked;
+use crate::report::Sample;
 
 /// Runs `compare tcp`.
 ///
@@ -25,27 +29,63 @@ pub fn compare(args: &CompareArgs, interrupt: &Interrupt) -> Result<Ended, Failu
         return Ok(Ended::Complete);
     }
     let (backend, upstream) = start_backend(None)?;
-    let ground =
-        Ground { upstream, connections: MOST_CONNECTIONS, ca: None, server_name: "", credential: "" };
+    let ground = Ground { upstream, ca: None, server_name: "", credential: "" };
     let comparison = Comparison {
         peers,
         ground,
         backend: Some(backend.pid()),
-        scenarios: measurements(select::window(args), args.quick).into_iter().map(scenario).collect(),
+        scenarios: scenarios(select::window(args), args.quick),
         probe: &answers,
         rounds: select::rounds(args),
     };
     select::run(args, comparison, interrupt)
 }
 
+fn scenarios(window: Duration, quick: bool) -> Vec<Scenario<'static>> {
+    let mut all = vec![start(window, 1)];
+    if !quick {
+        all.push(start(window, 1000));
+    }
+    all.extend(measurements(window, quick).into_iter().map(scenario));
+    all
+}
+
+fn start(window: Duration, rows: usize) -> Scenario<'static> {
+    Scenario {
+        name: if rows == 1 { "start".into() } else { format!("start, {rows} rows") },
+        needs: Needs { rows, ..USUAL },
+        tracked: 0,
+        act: Act::Start(window, Box::new(answers)),
+    }
+}
+
 fn scenario(measurement: Measurement) -> Scenario<'static> {
+    let (connections, tracked) = match &measurement {
+        Measurement::Idle(idle) => (idle.connections, 2 * idle.connections as u64),
+        Measurement::Connect(connect) => (0, tracked::entries_of(connect.duration)),
+        _ => (0, 0),
+    };
+    // With room for the probes.
+    let needs = Needs { connections: USUAL.connections.max(connections + connections / 40), ..USUAL };
     Scenario {
         name: measurement.name(),
-        measure: Box::new(move |aim, interrupt| {
+        needs,
+        tracked,
+        act: Act::Through(Box::new(move |aim, interrupt| {
+            if let Some(problem) = too_few_descriptors(connections) {
+                return Sample::failed("", problem);
+            }
             let path = Path { to: aim.address, forwarder: aim.pid, backend: aim.backend };
             measurement.measure(&path, interrupt)
-        }),
+        })),
     }
+}
+
+/// What is wrong where a forwarder could not have two descriptors for each connection.
+fn too_few_descriptors(connections: usize) -> Option<String> {
+    let (needs, most) = (2 * connections as u64 + OTHER_DESCRIPTORS, getrlimit(Resource::Nofile).maximum?);
+    (needs > most)
+        .then(|| format!("a forwarder needs {needs} descriptors, and may have {most}: raise `ulimit -Hn`"))
 }
 
 /// What PERFORMANCE.md has targets for. Half of it with `quick`.
@@ -62,6 +102,9 @@ fn measurements(duration: Duration, quick: bool) -> Vec<Measurement> {
         Measurement::Idle(Idle { connections: 1000, burst: 262_144 }),
     ];
     if !quick {
+        // Shorter bursts, so that ten times as many take no longer.
+        all.push(Measurement::Idle(Idle { connections: 10_000, burst: 16_384 }));
+        all.insert(6, Measurement::Idle(Idle { connections: 10, burst: 262_144 }));
         all.insert(1, Measurement::Throughput(bulk(Direction::Down, 1)));
         all.insert(4, Measurement::Throughput(bulk(Direction::Both, 8)));
         all.insert(8, Measurement::PingPong(pingpong(64, Some(5000.0))));
@@ -69,5 +112,48 @@ fn measurements(duration: Duration, quick: bool) -> Vec<Measurement> {
     all
 }
 
-/// With room for the probes.
-const MOST_CONNECTIONS: usize = 2048;
+/// What a forwarder is given in most scenarios.
+const USUAL: Needs = Needs { connections: 2048, rows: 1 };
+
+/// Of its files, listeners, pipes and workers.
+const OTHER_DESCRIPTORS: u64 = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scenario(name: &str) -> Scenario<'static> {
+        let all = scenarios(Duration::from_secs(1), false);
+        all.into_iter().find(|scenario| scenario.name == name).unwrap()
+    }
+
+    #[test]
+    fn who_has_a_process_for_each_connection_is_left_out_of_ten_thousand_and_of_a_thousand_rows() {
+        let able = |name| {
+            let needs = scenario(name).needs;
+            PEERS.iter().filter(|peer| peer.most.cover(needs)).map(|peer| peer.name).collect::<Vec<_>>()
+        };
+        let others = ["ssh-gate", "haproxy", "haproxy-splice", "nginx"];
+        assert_eq!(
+            (able("idle, 10000 connections"), able("start, 1000 rows")),
+            (others.into(), others.into())
+        );
+        assert_eq!(able("start").len(), PEERS.len());
+        assert_eq!(able("idle, 1000 connections").len(), PEERS.len());
+    }
+
+    #[test]
+    fn room_is_waited_for_where_many_connections_are_opened() {
+        assert_eq!(scenario("idle, 10000 connections").tracked, 20_000);
+        assert!(scenario("new connections, 64 at once").tracked > 10_000);
+        assert_eq!(scenario("ping-pong, 64 connections").tracked, 0);
+    }
+
+    #[test]
+    fn too_few_descriptors_are_told_before_connections_fail() {
+        assert_eq!(too_few_descriptors(1), None);
+        let told = too_few_descriptors(usize::MAX / 4);
+        // Where there is no limit, there is nothing to tell.
+        assert!(told.is_none_or(|told| told.ends_with("raise `ulimit -Hn`")));
+    }
+}
