@@ -16,7 +16,7 @@ pub const PEERS: [Peer; 5] = [
         release: &["--version"],
         settings: &[
             Setting {
-                setting: "--max-connections 2048 (10250 for 10,000)",
+                setting: "--max-connections 2048 (10064 for 10,000)",
                 reason: "room for every connection; its default is 1024",
             },
             Setting { setting: "--admin off", reason: "nobody asks" },
@@ -60,7 +60,7 @@ pub const PEERS: [Peer; 5] = [
         settings: &[
             Setting { setting: "worker_processes = CPUs", reason: "may use every CPU" },
             Setting {
-                setting: "worker_connections 8192 (41000 for 10,000)",
+                setting: "worker_connections 8192 (40256 for 10,000)",
                 reason: "two for each forwarded connection, and workers do not share them evenly",
             },
             Setting {
@@ -100,7 +100,7 @@ pub const PEERS: [Peer; 5] = [
 
 const HAPROXY: &[Setting] = &[
     Setting { setting: "nbthread = CPUs", reason: "may use every CPU" },
-    Setting { setting: "maxconn 2048 (10250 for 10,000)", reason: "room for every connection" },
+    Setting { setting: "maxconn 2048 (10064 for 10,000)", reason: "room for every connection" },
     Setting { setting: "timeouts of 60 s", reason: "nothing that is measured is ended by one" },
     Setting { setting: "no log", reason: "no line for each connection, as with the others" },
 ];

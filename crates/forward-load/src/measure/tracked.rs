@@ -34,7 +34,7 @@ pub struct Fill {
 #[derive(Debug)]
 pub struct Watch {
     end: mpsc::Sender<()>,
-    thread: JoinHandle<Option<f64>>,
+    thread: JoinHandle<f64>,
 }
 
 impl Table {
@@ -79,9 +79,9 @@ impl Table {
         let (end, ended) = mpsc::channel();
         let watch = move || loop {
             let is_end = ended.recv_timeout(EVERY) != Err(RecvTimeoutError::Timeout);
-            peak = peak.max(self.fill()?.share());
+            peak = self.fill().map_or(peak, |fill| peak.max(fill.share()));
             if is_end {
-                return Some(peak);
+                return peak;
             }
         };
         let thread = std::thread::Builder::new().name("tracked".into()).spawn(watch).ok()?;
@@ -112,7 +112,7 @@ impl Watch {
     /// The most that was in use, 0 to 1.
     pub fn peak(self) -> Option<f64> {
         drop(self.end);
-        self.thread.join().ok().flatten()
+        self.thread.join().ok()
     }
 }
 
