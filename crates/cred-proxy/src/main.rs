@@ -4,10 +4,9 @@
 
 use std::process::ExitCode;
 
-/// musl's allocator gives blocks of some KiB back to the kernel and fetches them again, for every
-/// record of an answer. This one is a tenth of the price, and as small at rest.
+/// musl's allocator has one lock, and gives blocks back to the kernel that are wanted again at once.
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static ALLOCATOR: memory::ThreadCache = memory::ThreadCache;
 
 fn main() -> ExitCode {
     sidecar::exit::report("cred-proxy", cred_proxy::run::run())

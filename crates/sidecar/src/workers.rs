@@ -76,6 +76,8 @@ where
         let number = worker.team.number;
         thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             HERE.set(number);
+            // It ends with the process, so that nothing that it keeps is lost.
+            memory::cache_here();
             runtime.block_on(work(worker));
             // A name may still be waited for, on a thread of its own.
             runtime.shutdown_background();
