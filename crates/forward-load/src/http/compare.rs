@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
+use tokio::runtime::{Builder, Runtime};
+
 use super::{
     command::sample,
     link::{Link, Request},
@@ -96,11 +98,18 @@ impl Behind<'_> {
             tracked: shape.tracked(),
             act: Act::Through(Box::new(move |aim, interrupt| self.measure(&shape, aim, interrupt))),
         };
+        // One for all probes: to make one for each would be work of the kernel's beside each start.
+        let runtime = runtime();
         let start = Scenario {
             name: "start".into(),
             needs,
             tracked: 0,
-            act: Act::Start(window, Box::new(|proxy| self.answers(proxy, &["/json"]))),
+            act: Act::Start(
+                window,
+                Box::new(move |proxy| {
+                    self.answers(runtime.as_ref().map_err(Clone::clone)?, proxy, &["/json"])
+                }),
+            ),
         };
         [start].into_iter().chain(shapes.into_iter().map(scenario)).collect()
     }
@@ -111,13 +120,11 @@ impl Behind<'_> {
     ///
     /// What is wrong, in words.
     pub fn probe(&self, proxy: SocketAddr) -> Result<(), String> {
-        self.answers(proxy, &["/json", "/bytes/100000"])
+        self.answers(&runtime()?, proxy, &["/json", "/bytes/100000"])
     }
 
     /// Whether right answers come, one after another on a new connection.
-    fn answers(&self, proxy: SocketAddr, paths: &[&str]) -> Result<(), String> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| error.to_string())?;
+    fn answers(&self, runtime: &Runtime, proxy: SocketAddr, paths: &[&str]) -> Result<(), String> {
         runtime.block_on(async {
             let target = self.target(proxy, false)?;
             let ask = async {
@@ -175,6 +182,10 @@ impl Behind<'_> {
         let fields = [format!("Authorization: {value}")];
         Request::new(target, &format!("{prefix}{path}"), &fields, upload, close)
     }
+}
+
+fn runtime() -> Result<Runtime, String> {
+    Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())
 }
 
 /// The most that any scenario opens at once.
