@@ -167,20 +167,14 @@ fn ctrl_c_prints_the_figures_so_far_and_keeps_them() {
     assert!(samples(&file) >= 2);
 }
 
-/// A peer that does not forward, and does not end when it is told to; it notes its id in `pid`, and
-/// in `asked` that it was told.
-fn stubborn(folder: &Path) -> Child {
-    let program = folder.join("stubborn");
-    let place = folder.display();
-    // No other program is on its PATH.
-    let script = format!(
-        "#!/bin/sh\n[ \"$1\" = -V ] && exit\ntrap ': > {place}/asked' TERM\necho $$ > {place}/pid\nfor i in $(/usr/bin/seq 3000); do /bin/sleep 0.02; done\n"
-    );
-    fs::write(&program, script).unwrap();
+/// A comparison of a peer that is this script, once its id is in the folder's `pid`.
+fn comparing(folder: &Path, scenario: &str, script: &str) -> Child {
+    let program = folder.join("peer");
+    fs::write(&program, format!("#!/bin/sh\n{script}")).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let peer = format!("socat={}", program.display());
     let child = forward_load()
-        .args(["compare", "tcp", "--rounds", "1", "--duration", "50ms", "--scenario", "start"])
+        .args(["compare", "tcp", "--rounds", "1", "--duration", "50ms", "--scenario", scenario])
         .args(["--peer", "socat", "--peer", &peer])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -188,6 +182,27 @@ fn stubborn(folder: &Path) -> Child {
         .unwrap();
     eventually(|| pid(folder).is_some());
     child
+}
+
+/// A peer that does not forward, and does not end when it is told to; in `asked` it notes that it
+/// was told.
+fn stubborn(folder: &Path) -> Child {
+    let place = folder.display();
+    // No other program is on its PATH.
+    let script = format!(
+        "[ \"$1\" = -V ] && exit\ntrap ': > {place}/asked' TERM\necho $$ > {place}/pid\nfor i in $(/usr/bin/seq 3000); do /bin/sleep 0.02; done\n"
+    );
+    comparing(folder, "start", &script)
+}
+
+/// A peer that does not end when it is asked for its version, as it waits for a process that has its
+/// output, too, and the id of which is in `pid`; it does not forward either.
+fn silent(folder: &Path) -> Child {
+    let place = folder.display();
+    let script = format!(
+        "[ \"$1\" = -V ] || {{ echo cannot bind; exit 3; }}\n/bin/sleep 60 &\necho $! > {place}/pid\nwait\n"
+    );
+    comparing(folder, "64 at once", &script)
 }
 
 fn pid(folder: &Path) -> Option<u32> {
@@ -206,6 +221,32 @@ fn eventually(mut is_so: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline);
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+#[test]
+fn a_peer_that_never_says_its_version_is_named_and_compared_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = silent(folder.path());
+    let (code, table, said) = told(&child.wait_with_output().unwrap());
+    assert_eq!(code, Some(0), "DIRECT was measured: {said}");
+    let program = folder.path().join("peer");
+    let message = format!("socat did not say its version: `{} -V` did not end within 5 s", program.display());
+    assert!(said.contains(&message) && table.contains(&format!("warning: {message}")), "{said}\n{table}");
+    assert!(table.contains("socat ended before it forwarded (exit code 3): cannot bind"), "{table}");
+    eventually(|| !lives(pid(folder.path()).unwrap()));
+}
+
+#[test]
+fn ctrl_c_also_ends_the_wait_for_a_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = silent(folder.path());
+    let asked = Instant::now();
+    signal(&child, Signal::INT);
+    let (code, _, said) = told(&child.wait_with_output().unwrap());
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    assert_eq!(code, Some(130), "{said}");
+    assert!(!said.contains("did not end"), "{said}");
+    eventually(|| !lives(pid(folder.path()).unwrap()));
 }
 
 #[test]

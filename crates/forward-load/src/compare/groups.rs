@@ -93,7 +93,8 @@ impl Drop for StandBy {
     }
 }
 
-fn kill(group: u32) {
+/// Kills what is left of a group; of one that left nothing this finds nobody.
+pub fn kill(group: u32) {
     if let Some(group) = i32::try_from(group).ok().and_then(Pid::from_raw) {
         let _ = kill_process_group(group, Signal::KILL);
     }

@@ -1,8 +1,15 @@
 //! A forwarder that can be compared: where its program is, and how it is told what to do.
 
 use std::ffi::OsString;
+use std::io::{self, Read, Seek};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::groups;
+use crate::interrupt::Interrupt;
 
 /// A forwarder that can be compared.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +85,14 @@ pub struct Launch {
     pub files: Vec<(&'static str, String)>,
 }
 
+/// A peer that was asked for its version and did not end.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} did not say its version: `{command}` did not end within {} s", SAYS_WITHIN.as_secs())]
+pub struct SaysError {
+    name: &'static str,
+    command: String,
+}
+
 impl Needs {
     /// No bound.
     pub const ANY: Self = Self { connections: usize::MAX, rows: usize::MAX };
@@ -115,22 +130,57 @@ impl Peer {
     }
 
     /// What it says of its version: the first line, from stdout or stderr.
-    pub fn says(&self, program: &Path) -> Option<String> {
-        let answer = std::process::Command::new(program).args(self.release).output().ok()?;
-        let text = [answer.stdout, answer.stderr].concat();
-        let text = String::from_utf8_lossy(&text);
+    ///
+    /// # Errors
+    ///
+    /// It goes on when it has said it.
+    pub fn says(&self, program: &Path, interrupt: &Interrupt) -> Result<Option<String>, SaysError> {
+        let Ok(text) = self.output(program, interrupt)? else { return Ok(None) };
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         // socat names its authors first.
-        let first = lines.next()?;
-        Some(
-            lines
-                .find(|line| line.contains("version"))
-                .filter(|_| !first.contains("ersion"))
-                .unwrap_or(first)
-                .into(),
-        )
+        let Some(first) = lines.next() else { return Ok(None) };
+        let version = lines.find(|line| line.contains("version")).filter(|_| !first.contains("ersion"));
+        Ok(Some(version.unwrap_or(first).into()))
+    }
+
+    fn output(&self, program: &Path, interrupt: &Interrupt) -> Result<io::Result<String>, SaysError> {
+        // A file: of a pipe the end may be held open by whoever it has started.
+        let start = || {
+            let output = tempfile::tempfile()?;
+            let mut command = Command::new(program);
+            command.args(self.release).stdin(Stdio::null());
+            command.stdout(output.try_clone()?).stderr(output.try_clone()?).process_group(0);
+            Ok((command.spawn()?, output))
+        };
+        let (mut child, mut output) = match start() {
+            Ok(started) => started,
+            Err(error) => return Ok(Err(error)),
+        };
+        groups::add(child.id());
+        let until = Instant::now() + SAYS_WITHIN;
+        let mut ended = false;
+        while !ended && Instant::now() < until && interrupt.sleep(Duration::from_millis(2)) {
+            ended = child.try_wait().is_ok_and(|status| status.is_some());
+        }
+        groups::kill(child.id());
+        groups::remove(child.id());
+        let _ = child.wait();
+        if !ended && !interrupt.came() {
+            let program = std::iter::once(program.display().to_string());
+            let command: Vec<String> = program.chain(self.release.iter().map(ToString::to_string)).collect();
+            return Err(SaysError { name: self.name, command: command.join(" ") });
+        }
+        let mut said = Vec::new();
+        let read = output.rewind().and_then(|()| output.take(SAYS_AT_MOST).read_to_end(&mut said));
+        Ok(read.map(|_| String::from_utf8_lossy(&said).into_owned()))
     }
 }
+
+/// How long a peer may take to say its version: Caddy takes a second on a busy machine.
+const SAYS_WITHIN: Duration = Duration::from_secs(5);
+
+/// More than any says, its features included.
+const SAYS_AT_MOST: u64 = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

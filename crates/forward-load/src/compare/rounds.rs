@@ -107,7 +107,15 @@ impl Comparison<'_> {
         progress: &mut Progress,
         interrupt: &Interrupt,
     ) -> Result<bool, ReportError> {
-        report.subjects.extend(self.peers.iter().map(|(peer, program)| subject(peer, program.as_ref())));
+        for (peer, program) in &self.peers {
+            let release = program.as_ref().map_or(Ok(None), |program| peer.says(program, interrupt));
+            let release = release.unwrap_or_else(|error| {
+                progress.say(&error);
+                report.warnings.push(error.to_string());
+                None
+            });
+            report.subjects.push(subject(peer, program.as_ref(), release));
+        }
         file.write(report)?;
         for round in 1..=self.rounds {
             for scenario in &self.scenarios {
@@ -189,12 +197,12 @@ impl Comparison<'_> {
     }
 }
 
-fn subject(peer: &Peer, program: Option<&PathBuf>) -> Subject {
+fn subject(peer: &Peer, program: Option<&PathBuf>, release: Option<String>) -> Subject {
     let settings = peer.settings.iter().map(|line| (line.setting.into(), line.reason.into()));
     Subject {
         name: peer.name.into(),
         program: program.cloned(),
-        release: program.and_then(|program| peer.says(program)),
+        release,
         missing: program.is_none().then(|| format!("not installed; `{}`", peer.install)),
         settings: settings.collect(),
     }
