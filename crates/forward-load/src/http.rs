@@ -10,6 +10,7 @@ pub mod command;
 pub mod compare;
 pub mod events;
 pub mod fault;
+pub mod idle;
 pub mod link;
 pub mod load;
 pub mod message;
@@ -22,4 +23,5 @@ mod worker;
 
 pub use args::HttpCommand;
 pub use backend::{OriginError, OriginProcess};
+pub use idle::Idle;
 pub use load::{Job, Load, Outcome, Until};

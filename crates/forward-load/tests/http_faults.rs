@@ -8,7 +8,7 @@ use forward_load::{
     http::{Job, OriginProcess, Until, command::sample, link::Request, target::Target},
     interrupt::Interrupt,
 };
-use http_support::{Wrong, load, measured};
+use http_support::{Wrong, idle, load, measured};
 
 #[test]
 fn every_fault_is_an_error_of_its_kind_and_never_an_answer() {
@@ -128,6 +128,38 @@ fn being_interrupted_keeps_what_was_measured() {
     let outcome = forward_load::http::load::run(&load, &interrupt).unwrap();
     asker.join().unwrap();
     assert!(outcome.interrupted && outcome.completed > 0);
+}
+
+#[test]
+fn without_all_silent_connections_there_is_no_figure_and_each_that_was_lost_is_counted() {
+    let not_kept = "the connection was not kept open";
+    for (wrong, path, kind, count, why) in [
+        (Wrong::Closes, "/json", "not kept", 20, not_kept),
+        (Wrong::Nothing, "/json?close", "not kept", 20, not_kept),
+        (Wrong::IsFull(15), "/json", "not kept", 5, not_kept),
+        (Wrong::NeverAnswer, "/json", "timeout", 20, "the answer did not come in time"),
+        (Wrong::CorruptAnswer, "/json", "integrity", 20, "the content is not what was sent"),
+    ] {
+        let sample = idle(wrong, path).measure(&Interrupt::deaf());
+        assert_eq!(sample.errors.count.get(kind), Some(&count), "{wrong:?} {path}: {sample:?}");
+        assert_eq!(sample.failure.as_deref(), Some(why), "{wrong:?} {path}: {sample:?}");
+        assert!(sample.figures.is_empty(), "{wrong:?} {path}: {sample:?}");
+    }
+}
+
+#[test]
+fn silent_connections_that_wait_for_an_answer_are_let_go_when_interrupted() {
+    let interrupt = Interrupt::deaf();
+    let mut idle = idle(Wrong::NeverAnswer, "/json");
+    idle.within = Duration::from_secs(600);
+    let asking = interrupt.clone();
+    let asker = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(700));
+        asking.ask();
+    });
+    let sample = idle.measure(&interrupt);
+    asker.join().unwrap();
+    assert!(sample.interrupted && sample.failure.is_none() && sample.figures.is_empty(), "{sample:?}");
 }
 
 #[test]

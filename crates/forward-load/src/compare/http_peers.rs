@@ -9,6 +9,8 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 
+use rustix::process::{Resource, getrlimit};
+
 use super::peer::{Launch, Needs, Peer, Setting, Site};
 use super::running::Ground;
 use super::{Comparison, select};
@@ -279,7 +281,8 @@ const HAPROXY: &[Setting] = &[
 
 fn haproxy(site: &Site<'_>) -> Launch {
     let Site { listen, upstream, server_name, credential, cpus, .. } = site;
-    let (ca, connections, prefix) = (ca(site), connections(site) * 8, PREFIX.len());
+    let descriptors = getrlimit(Resource::Nofile).maximum;
+    let (ca, connections, prefix) = (ca(site), maxconn(connections(site), descriptors), PREFIX.len());
     let credential = credential.replace(' ', "\\ ");
     let text = format!(
         r#"global
@@ -311,6 +314,15 @@ backend origin
         ..Launch::default()
     }
 }
+
+/// Several times the connections, but no more than it has descriptors for: it would not start.
+fn maxconn(connections: usize, descriptors: Option<u64>) -> usize {
+    let most = descriptors.map(|all| all.saturating_sub(OTHER_DESCRIPTORS) / 2);
+    most.and_then(|most| usize::try_from(most).ok()).map_or(connections * 8, |most| most.min(connections * 8))
+}
+
+/// Those of its listeners, pipes and threads.
+const OTHER_DESCRIPTORS: u64 = 300;
 
 const CADDY: &[Setting] = &[
     Setting { setting: "admin off, auto_https off", reason: "nothing runs beside the proxy" },
@@ -373,4 +385,17 @@ fn ca(site: &Site<'_>) -> String {
 /// What a proxy must take at once, with room for the probe and those that are just closing.
 fn connections(site: &Site<'_>) -> usize {
     site.connections * 2 + 64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn haproxy_is_told_no_more_connections_than_it_has_descriptors_for() {
+        let cases = [(None, 16_512), (Some(1 << 20), 16_512), (Some(20_000), 9850), (Some(100), 0)];
+        for (descriptors, connections) in cases {
+            assert_eq!(maxconn(2064, descriptors), connections, "{descriptors:?}");
+        }
+    }
 }

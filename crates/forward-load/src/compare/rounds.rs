@@ -51,6 +51,8 @@ pub enum Act<'a> {
     /// Through a forwarder that runs, and on the bare path. Errors of single connections are in the
     /// sample, and so is a failure.
     Through(Box<Measure<'a>>),
+    /// As before, of what a forwarder itself holds: there is no bare path of that.
+    Of(Box<Measure<'a>>),
     /// A forwarder is started again and again for so long, each time until this probe succeeds;
     /// there is no bare path of that.
     Start(Duration, Box<Probe<'a>>),
@@ -66,6 +68,7 @@ impl fmt::Debug for Act<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Through(_) => f.write_str("Through"),
+            Self::Of(_) => f.write_str("Of"),
             Self::Start(window, _) => f.debug_tuple("Start").field(window).finish(),
         }
     }
@@ -173,7 +176,7 @@ impl Comparison<'_> {
             Act::Start(window, probe) => {
                 super::start::measure(&|| start(probe), *window, self.backend, interrupt)
             }
-            Act::Through(measure) => match start(self.probe) {
+            Act::Through(measure) | Act::Of(measure) => match start(self.probe) {
                 None => {
                     let address = self.ground.upstream;
                     let aim = Aim { subject: name, direct: true, address, pid: None, backend: self.backend };

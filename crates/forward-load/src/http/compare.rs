@@ -6,6 +6,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::{
     command::sample,
+    idle::Idle,
     link::{Link, Request},
     load::{Job, Load, Until, run},
     target::{Target, Url},
@@ -90,7 +91,7 @@ impl Behind<'_> {
         if quick {
             shapes.retain(|(_, shape)| shape.connections <= 64);
         }
-        // Of its connections a proxy is told the same in every scenario.
+        // Of its connections a proxy is told the same in every scenario but the idle one.
         let needs = Needs { connections: CONNECTIONS, rows: 1 };
         let scenario = |(name, shape): (String, Shape)| Scenario {
             name,
@@ -111,7 +112,15 @@ impl Behind<'_> {
                 }),
             ),
         };
-        [start].into_iter().chain(shapes.into_iter().map(scenario)).collect()
+        let idle = Scenario {
+            name: format!("idle, {IDLE} connections"),
+            needs: Needs { connections: IDLE, rows: 1 },
+            // Each has one upstream at most.
+            tracked: 2 * IDLE as u64,
+            act: Act::Of(Box::new(|aim, interrupt| self.idle(aim, interrupt))),
+        };
+        let shapes = shapes.into_iter().map(scenario);
+        [start].into_iter().chain(shapes).chain((!quick).then_some(idle)).collect()
     }
 
     /// Whether a proxy forwards as it should: a small and a longer answer, each byte of them.
@@ -162,6 +171,18 @@ impl Behind<'_> {
         }
     }
 
+    fn idle(&self, aim: &Aim<'_>, interrupt: &Interrupt) -> Sample {
+        let Some(forwarder) = aim.pid else { return Sample::failed("", "there is no process to look at") };
+        let target = match self.target(aim.address, aim.direct) {
+            Ok(target) => target,
+            Err(error) => return Sample::failed("", error),
+        };
+        let request = self.request(&target, "/json", None, false, aim.direct);
+        let within = IDLE_WITHIN;
+        Idle { target, request, connections: IDLE, within, forwarder, backend: aim.backend }
+            .measure(interrupt)
+    }
+
     fn target(&self, address: SocketAddr, direct: bool) -> Result<Target, String> {
         let (ip, port) = (address.ip().to_string(), address.port());
         let url = Url { tls: direct, host: ip, port, target: String::new() };
@@ -188,5 +209,29 @@ fn runtime() -> Result<Runtime, String> {
     Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())
 }
 
-/// The most that any scenario opens at once.
+/// The most that any scenario opens at once, but for the idle ones.
 const CONNECTIONS: usize = 256;
+
+/// What PERFORMANCE.md has a target for.
+const IDLE: usize = 1000;
+
+/// A thousand TLS handshakes take a slow proxy a second.
+const IDLE_WITHIN: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silent_connections_have_no_bare_path_and_take_no_part_in_a_quick_comparison() {
+        let behind = Behind { ca_file: Path::new("/nonexistent"), authorization: "" };
+        let idle = |quick| {
+            let all = behind.scenarios(Duration::from_secs(1), quick);
+            all.into_iter().find(|scenario| scenario.name == "idle, 1000 connections")
+        };
+        let found = idle(false).unwrap();
+        assert!(matches!(found.act, Act::Of(_)), "{found:?}");
+        assert_eq!((found.needs.connections, found.tracked), (1000, 2000));
+        assert!(idle(true).is_none());
+    }
+}

@@ -41,6 +41,9 @@ pub enum Fault {
     /// Bytes after the answer that nobody asked for.
     #[error("bytes followed the answer")]
     Unasked,
+    /// The connection ended where another request was to follow.
+    #[error("the connection was not kept open")]
+    NotKept,
     /// The answer did not come in time.
     #[error("the answer did not come in time")]
     Timeout,
@@ -81,6 +84,7 @@ impl Fault {
             Self::Status(_) => "status",
             Self::Corrupt => "integrity",
             Self::Unasked => "unasked bytes",
+            Self::NotKept => "not kept",
             Self::Timeout => "timeout",
             Self::Cut => "cut",
             Self::EventLost => "event lost",

@@ -138,6 +138,15 @@ impl Link {
         Ok(())
     }
 
+    /// Waits, between two requests, for what is not to come: its end, or bytes that nobody asked for.
+    pub async fn disturbed(&mut self) -> Fault {
+        match self.fill_more().await {
+            Ok(true) => Fault::Unasked,
+            Ok(false) => Fault::NotKept,
+            Err(fault) => fault,
+        }
+    }
+
     /// Sends a request, reads the head of its answer, and hands over content as it comes, until
     /// the answer ends or `content` says that it is enough.
     ///

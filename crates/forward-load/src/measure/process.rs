@@ -55,6 +55,16 @@ pub struct Look {
     pub alive: bool,
 }
 
+impl ProcessUse {
+    /// Raises the peaks to what was seen.
+    pub fn saw(&mut self, look: &Look) {
+        self.resident_peak = self.resident_peak.max(look.resident).max(look.high_water);
+        self.threads_peak = self.threads_peak.max(look.threads);
+        self.processes_peak = self.processes_peak.max(look.processes);
+        self.descriptors_peak = self.descriptors_peak.max(look.descriptors);
+    }
+}
+
 /// A process and its descendants.
 #[derive(Debug)]
 pub struct Tree {

@@ -99,10 +99,7 @@ fn sample(mut tree: Tree, first: Look, ended: &mpsc::Receiver<()>) -> (ProcessUs
     let mut look = first;
     let mut pause = EVERY;
     loop {
-        used.resident_peak = used.resident_peak.max(look.resident).max(look.high_water);
-        used.threads_peak = used.threads_peak.max(look.threads);
-        used.processes_peak = used.processes_peak.max(look.processes);
-        used.descriptors_peak = used.descriptors_peak.max(look.descriptors);
+        used.saw(&look);
         let end = ended.recv_timeout(pause) != Err(RecvTimeoutError::Timeout);
         let began = Instant::now();
         look = tree.look();
@@ -112,8 +109,7 @@ fn sample(mut tree: Tree, first: Look, ended: &mpsc::Receiver<()>) -> (ProcessUs
         // A tree of a thousand processes takes long to look at, and that time is the machine's.
         pause = EVERY.max(began.elapsed() * 30);
     }
-    used.resident_peak = used.resident_peak.max(look.resident).max(look.high_water);
-    used.descriptors_peak = used.descriptors_peak.max(look.descriptors);
+    used.saw(&look);
     used.cpu_seconds = look.ticks as f64 / TICKS_PER_SECOND as f64;
     let ticks = look.ticks;
     let ended = Instant::now();

@@ -56,12 +56,7 @@ impl Idle {
         let mut costs = window.close();
         if let Some(used) = &mut costs.forwarder {
             // A thousand processes are seldom looked at, so that looking costs little.
-            for look in [idle, after].into_iter().flatten() {
-                used.resident_peak = used.resident_peak.max(look.resident);
-                used.threads_peak = used.threads_peak.max(look.threads);
-                used.processes_peak = used.processes_peak.max(look.processes);
-                used.descriptors_peak = used.descriptors_peak.max(look.descriptors);
-            }
+            [idle, after].iter().flatten().for_each(|look| used.saw(look));
         }
         sample.costs = Some(costs);
         sample.interrupted = interrupt.came();

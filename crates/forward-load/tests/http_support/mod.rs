@@ -1,12 +1,13 @@
 //! A tiny HTTP forwarder that puts the credential on, and does one thing wrong.
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "a test's own")]
+#![allow(dead_code, reason = "each test file uses some")]
 
 use std::{io, net::SocketAddr, thread, time::Duration};
 
 use forward_load::{
     http::{
-        Job, Load, Outcome, Until,
+        Idle, Job, Load, Outcome, Until,
         link::Request,
         load::run,
         message::{Body, answer_head, request_head},
@@ -35,6 +36,12 @@ pub enum Wrong {
     NeverAnswer,
     HoldEvents,
     LoseEvents,
+    /// It keeps so many bytes of each request, and a descriptor of each connection that has ended.
+    Leaks(usize),
+    /// It ends a connection behind its answer, without having said so in it.
+    Closes,
+    /// It takes no connection after so many.
+    IsFull(usize),
 }
 
 const CREDENTIAL: &str = "Bearer secret";
@@ -56,7 +63,15 @@ pub fn forwarder(wrong: Wrong) -> SocketAddr {
                 }
             });
             tell.send(listener.local_addr().unwrap()).unwrap();
+            let mut taken = 0;
             while let Ok((stream, _)) = listener.accept().await {
+                taken += 1;
+                if matches!(wrong, Wrong::IsFull(most) if taken > most) {
+                    continue;
+                }
+                if let Wrong::Leaks(_) = wrong {
+                    std::mem::forget(rustix::io::dup(&stream).unwrap());
+                }
                 tokio::spawn(async move { forward(stream, upstream, wrong).await });
             }
         });
@@ -97,6 +112,7 @@ async fn forward(mut downstream: TcpStream, to: SocketAddr, wrong: Wrong) -> io:
         }
         // What is wrong before the answer.
         match wrong {
+            Wrong::Leaks(size) => std::mem::forget(vec![1_u8; size]),
             Wrong::Delay(time) => sleep(time).await,
             Wrong::NeverAnswer => std::future::pending().await,
             Wrong::Refuse => {
@@ -137,6 +153,9 @@ async fn forward(mut downstream: TcpStream, to: SocketAddr, wrong: Wrong) -> io:
                 return Ok(());
             }
         }
+        if wrong == Wrong::Closes {
+            return Ok(());
+        }
         if wrong == Wrong::ExtraBytes {
             downstream.write_all(b"more").await?;
         }
@@ -163,4 +182,11 @@ pub fn load(wrong: Wrong, path: &str, upload: Option<u64>, job: Job) -> Load {
 
 pub fn measured(load: &Load) -> Outcome {
     run(load, &Interrupt::deaf()).unwrap()
+}
+
+/// Twenty silent connections through a forwarder that is wrong, in this process.
+pub fn idle(wrong: Wrong, path: &str) -> Idle {
+    let Load { target, request, .. } = load(wrong, path, None, Job::Exchange);
+    let (within, forwarder) = (Duration::from_secs(2), std::process::id());
+    Idle { target, request, connections: 20, within, forwarder, backend: None }
 }
