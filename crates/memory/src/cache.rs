@@ -74,17 +74,18 @@ unsafe impl GlobalAlloc for ThreadCache {
 
     #[inline(never)]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if Class::of(layout).is_none() {
-            // SAFETY: the caller's promise. Fresh pages are not written.
+        // Fresh pages are zero: the system leaves them untouched, and so they take no memory yet.
+        let Some(class) = Class::of(layout) else {
+            // SAFETY: the caller's promise.
             return unsafe { System.alloc_zeroed(layout) };
-        }
-        // SAFETY: the caller's promise.
-        let block = unsafe { self.alloc(layout) };
-        if !block.is_null() {
-            // SAFETY: it has that many bytes, and is the caller's alone.
-            unsafe { block.write_bytes(0, layout.size()) };
-        }
-        block
+        };
+        let Some(block) = CACHE.with(|cache| cache.take(class)) else {
+            // SAFETY: no class has a size of zero.
+            return unsafe { System.alloc_zeroed(class.layout()) };
+        };
+        // SAFETY: it has that many bytes, and is the caller's alone.
+        unsafe { block.write_bytes(0, layout.size()) };
+        block.as_ptr()
     }
 
     #[inline(never)]

@@ -69,7 +69,7 @@ pub fn start<T, W, F>(work: Vec<W>) -> io::Result<()>
 where
     T: Send + 'static,
     W: FnOnce(Worker<T>) -> F + Send + 'static,
-    F: Future<Output = ()> + Send + 'static,
+    F: Future<Output = ()>,
 {
     for (worker, work) in Worker::team(work.len()).into_iter().zip(work) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -78,8 +78,7 @@ where
             HERE.set(number);
             // It ends with the process, so that nothing that it keeps is lost.
             memory::cache_here();
-            // Spawned: to wake what a runtime was started with costs a call to the kernel, each time.
-            runtime.block_on(async { drop(tokio::spawn(work(worker)).await) });
+            runtime.block_on(work(worker));
             // A name may still be waited for, on a thread of its own.
             runtime.shutdown_background();
         })?;

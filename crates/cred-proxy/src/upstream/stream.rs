@@ -69,7 +69,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> TlsStream<T> {
     /// Reads once, and processes what came. What is left of it waits for the rest.
     fn poll_receive(&mut self, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         SCRATCH.with_borrow_mut(|scratch| {
-            scratch.resize(SCRATCH_SIZE, 0);
             let had = self.incoming.len();
             // No more than the reader has room for, but a record at least.
             let most = (had + to.remaining() + RECORD_OVERHEAD).max(had + MAX_RECORD).min(SCRATCH_SIZE);
@@ -167,7 +166,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> TlsStream<T> {
         let processed = self.process(&mut incoming, &mut ReadBuf::new(&mut []));
         self.or_alert(cx, processed, &incoming)?;
         SCRATCH.with_borrow_mut(|scratch| {
-            scratch.resize(SCRATCH_SIZE, 0);
             let status = self.tls.process_tls_records(&mut self.incoming);
             let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state else {
                 return Err(io::ErrorKind::BrokenPipe.into());
@@ -276,7 +274,8 @@ impl<T> std::fmt::Debug for TlsStream<T> {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    // Made zero rather than zeroed: what no record was long enough for stays untouched, and takes no memory.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH_SIZE]);
 }
 
 /// The longest record with its head (RFC 5246 section 6.2.3; RFC 8446 has shorter ones).
