@@ -12,7 +12,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use crate::{
-    downstream::Busy, link::Link, redact::Redactor, refusal::Side, request_log::RequestLog, route::Route,
+    link::Link, phase::Busy, redact::Redactor, refusal::Side, request_log::RequestLog, route::Route,
     stall::Timer, upload::Progress,
 };
 

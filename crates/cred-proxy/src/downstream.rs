@@ -6,10 +6,6 @@ use std::{
     io,
     mem::take,
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -22,6 +18,7 @@ use tokio::{
 };
 
 use crate::{
+    phase::{At, Phase},
     stall::{Stall, Timer},
     watch::{Seen, Watch},
 };
@@ -70,43 +67,12 @@ pub struct ReadTimeouts {
     pub keep_alive: Duration,
 }
 
-/// Where a connection is. Shared between its stream and the requests that it carries.
-#[derive(Clone, Debug)]
-pub struct Phase(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    at: Mutex<At>,
-    /// A head was cut.
-    cut: AtomicBool,
-}
-
-/// A request is being answered; when dropped, the connection waits for the next one.
-#[derive(Debug)]
-pub struct Busy(Phase);
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum At {
-    /// Waiting for a request since then.
-    Idle(Instant),
-    /// Likewise, long enough to rest.
-    Resting(Instant),
-    /// The first byte of a head came then.
-    Head(Instant),
-    /// Answering. Content is watched where it is read.
-    Busy,
-    /// Another protocol is spoken.
-    Tunnel,
-}
-
 impl<T> Downstream<T> {
     /// A connection that was accepted now.
     pub fn new(io: T, timeouts: ReadTimeouts) -> Self {
-        let phase =
-            Phase(Arc::new(Shared { at: Mutex::new(At::Idle(Instant::now())), cut: AtomicBool::new(false) }));
         Self {
             io,
-            phase,
+            phase: Phase::begin(),
             timeouts,
             timer: Timer::default(),
             watch: Watch::default(),
@@ -189,50 +155,6 @@ impl Downstream<Stall<TcpStream>> {
     }
 }
 
-impl Phase {
-    /// A request's head is whole: it is being answered until the outcome is dropped.
-    pub fn busy(&self) -> Busy {
-        self.set(At::Busy);
-        Busy(self.clone())
-    }
-
-    /// Whether a head of it was too large, and cut. See [`crate::watch::is_cut`].
-    pub fn has_cut(&self) -> bool {
-        self.0.cut.load(Relaxed)
-    }
-
-    /// Another protocol is spoken from now on, in which each side ends on its own.
-    pub fn tunnel(&self) {
-        self.set(At::Tunnel);
-    }
-
-    /// Whether it has been silent for a moment, with all read and all written.
-    pub fn rests(&self) -> bool {
-        matches!(self.now(), At::Resting(_))
-    }
-
-    fn now(&self) -> At {
-        *self.0.at.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, at: At) {
-        *self.0.at.lock().unwrap_or_else(PoisonError::into_inner) = at;
-    }
-
-    fn first_byte(&self) {
-        let mut at = self.0.at.lock().unwrap_or_else(PoisonError::into_inner);
-        if let At::Idle(_) | At::Resting(_) = *at {
-            *at = At::Head(Instant::now());
-        }
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.set(At::Idle(Instant::now()));
-    }
-}
-
 impl<T: AsyncRead + Unpin> AsyncRead for Downstream<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -259,7 +181,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Downstream<T> {
                     Seen::Cut(length, end) => {
                         buffer.set_filled(before + length);
                         self.end = end;
-                        self.phase.0.cut.store(true, Relaxed);
+                        self.phase.cut();
                         if length == 0 {
                             return Poll::Ready(self.put_end(buffer));
                         }

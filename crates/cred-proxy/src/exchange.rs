@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     download::{Content, Download},
-    downstream::{Busy, Phase},
     fields, framing,
     link::{Link, LinkError},
     metrics::RouteMetrics,
+    phase::{Busy, Phase},
     redact::Redactor,
     refusal::{Reason, Side},
     request_log::RequestLog,

@@ -11,7 +11,7 @@
 //! | why a request cannot leave its route | [`target`], [`allow`], [`authority`], [`route`] |
 //! | which fields pass | [`fields`], [`inject`], [`location`], [`framing`] |
 //! | connections to upstreams | [`dial`], [`via`], [`upstream`], [`link`], [`pool`] |
-//! | connections from downstream | [`server`], [`downstream`], [`watch`], [`stall`], [`upload`], [`download`] |
+//! | connections from downstream | [`server`], [`downstream`], [`phase`], [`watch`], [`stall`], [`upload`], [`download`] |
 //! | what follows a 101 | [`upgrade`], [`tunnel`] |
 //! | tokens | [`tokens`], [`harden`] |
 //! | how an echoed token is hidden | [`redact`] |
@@ -34,6 +34,7 @@ pub mod inject;
 pub mod link;
 pub mod location;
 pub mod metrics;
+pub mod phase;
 pub mod pool;
 pub mod redact;
 pub mod refusal;

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    downstream::Busy, redact::Redactor, refusal::Side, request_log::RequestLog, upload::Progress,
+    phase::Busy, redact::Redactor, refusal::Side, request_log::RequestLog, upload::Progress,
     upstream::UpstreamStream,
 };
 

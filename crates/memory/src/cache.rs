@@ -17,6 +17,8 @@ use std::{
     ptr::NonNull,
 };
 
+use crate::class::Class;
+
 /// The system's allocator, with a cache for each thread that called [`cache_here`].
 ///
 /// ```
@@ -112,57 +114,11 @@ unsafe impl GlobalAlloc for ThreadCache {
     }
 }
 
-/// Sizes that share blocks: in steps of 16 bytes up to 1 KiB, then in four steps for each doubling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Class(usize);
-
-impl Class {
-    /// `None`: too large, or with more alignment than any allocator's blocks have.
-    fn of(layout: Layout) -> Option<Self> {
-        if layout.size() > LARGEST || layout.align() > ALIGN {
-            return None;
-        }
-        let last = layout.size().checked_sub(1)?;
-        if last < FINE {
-            return Some(Self(last / ALIGN));
-        }
-        let doubling = last.ilog2();
-        let quarter = last >> (doubling - 2) & 3;
-        Some(Self(FINE_CLASSES + (doubling - FINE.ilog2()) as usize * 4 + quarter))
-    }
-
-    /// The largest size in it.
-    const fn size(self) -> usize {
-        if self.0 < FINE_CLASSES {
-            return (self.0 + 1) * ALIGN;
-        }
-        let coarse = self.0 - FINE_CLASSES;
-        (5 + coarse % 4) << (coarse / 4 + FINE.ilog2() as usize - 2)
-    }
-
-    fn layout(self) -> Layout {
-        // SAFETY: a power of two, and a size far from overflow.
-        unsafe { Layout::from_size_align_unchecked(self.size(), ALIGN) }
-    }
-
-    /// How many blocks of it a thread keeps.
-    const fn room(self) -> u16 {
-        let bytes = if self.size() <= FINE { KEPT_FINE } else { KEPT_COARSE };
-        // At most 1,024.
-        (bytes / self.size()) as u16
-    }
-
-    /// What one of its blocks takes of the budget for large ones.
-    fn coarse(self) -> usize {
-        if self.0 < FINE_CLASSES { 0 } else { self.size() }
-    }
-}
-
 /// What one thread keeps.
 struct Cache {
     on: Cell<bool>,
-    first: [Cell<Option<NonNull<Kept>>>; CLASSES],
-    room: [Cell<u16>; CLASSES],
+    first: [Cell<Option<NonNull<Kept>>>; Class::COUNT],
+    room: [Cell<u16>; Class::COUNT],
     coarse_room: Cell<usize>,
 }
 
@@ -173,24 +129,24 @@ struct Kept {
 
 impl Cache {
     const fn new() -> Self {
-        let mut room = [const { Cell::new(0) }; CLASSES];
+        let mut room = [const { Cell::new(0) }; Class::COUNT];
         let mut class = 0;
-        while class < CLASSES {
-            room[class] = Cell::new(Class(class).room());
+        while class < Class::COUNT {
+            room[class] = Cell::new(most(Class::nth(class)));
             class += 1;
         }
         let coarse_room = Cell::new(KEPT_COARSE_IN_ALL);
-        Self { on: Cell::new(false), first: [const { Cell::new(None) }; CLASSES], room, coarse_room }
+        Self { on: Cell::new(false), first: [const { Cell::new(None) }; Class::COUNT], room, coarse_room }
     }
 
     fn take(&self, class: Class) -> Option<NonNull<u8>> {
-        let block = self.first[class.0].get()?;
+        let block = self.first[class.number()].get()?;
         // SAFETY: it is in the list, so nobody else's (invariant 3), and was written by `put`.
         let next = unsafe { block.read() }.next;
-        self.first[class.0].set(next);
-        self.room[class.0].update(|room| room + 1);
+        self.first[class.number()].set(next);
+        self.room[class.number()].update(|room| room + 1);
         if next.is_some() {
-            self.coarse_room.update(|room| room + class.coarse());
+            self.coarse_room.update(|room| room + coarse(class));
         }
         Some(block.cast())
     }
@@ -201,39 +157,38 @@ impl Cache {
     ///
     /// The block is of that class, and nobody uses it any more.
     unsafe fn put(&self, class: Class, block: NonNull<u8>) -> bool {
-        let (first, room) = (&self.first[class.0], &self.room[class.0]);
+        let (first, room) = (&self.first[class.number()], &self.room[class.number()]);
         // The first of each class has its place whatever the others take.
-        let coarse = first.get().map_or(0, |_| class.coarse());
-        if room.get() == 0 || self.coarse_room.get() < coarse || !self.on.get() {
+        let taken = first.get().map_or(0, |_| coarse(class));
+        if room.get() == 0 || self.coarse_room.get() < taken || !self.on.get() {
             return false;
         }
         let kept = block.cast();
+        const { assert!(Class::nth(0).size() >= size_of::<Kept>()) };
         // SAFETY: no class is smaller than a `Kept` or less aligned, and the block is the list's now.
         unsafe { kept.write(Kept { next: first.get() }) };
         first.set(Some(kept));
         room.update(|room| room - 1);
-        self.coarse_room.update(|room| room - coarse);
+        self.coarse_room.update(|room| room - taken);
         true
     }
+}
+
+/// How many blocks of a class a thread keeps; at most 1,024.
+const fn most(class: Class) -> u16 {
+    let bytes = if class.is_fine() { KEPT_FINE } else { KEPT_COARSE };
+    (bytes / class.size()) as u16
+}
+
+/// What a block takes of the budget for large ones.
+const fn coarse(class: Class) -> usize {
+    if class.is_fine() { 0 } else { class.size() }
 }
 
 thread_local! {
     // Made at compile time and without `Drop`: neither the first use nor the thread's end runs code.
     static CACHE: Cache = const { Cache::new() };
 }
-
-/// What every allocator's blocks are aligned to on 64-bit machines, and so the finest step.
-const ALIGN: usize = 16;
-
-/// Steps of 16 bytes up to here: heads, tasks, futures.
-const FINE: usize = 1024;
-
-/// Buffers are mostly smaller; what is larger is the kernel's work in any case.
-const LARGEST: usize = 128 * 1024;
-
-const FINE_CLASSES: usize = FINE / ALIGN;
-
-const CLASSES: usize = FINE_CLASSES + (LARGEST.ilog2() - FINE.ilog2()) as usize * 4;
 
 /// Kept of each size up to 1 KiB: what some dozen requests at once take.
 const KEPT_FINE: usize = 16 * 1024;
@@ -300,12 +255,12 @@ mod tests {
     }
 
     fn kept(class: Class) -> u16 {
-        CACHE.with(|cache| class.room() - cache.room[class.0].get())
+        CACHE.with(|cache| most(class) - cache.room[class.number()].get())
     }
 
     /// Gives the thread's blocks back, so that no test leaks.
     fn release() {
-        for class in (0..CLASSES).map(Class) {
+        for class in (0..Class::COUNT).map(Class::nth) {
             while let Some(block) = CACHE.with(|cache| cache.take(class)) {
                 // SAFETY: invariant 2.
                 unsafe { System.dealloc(block.as_ptr(), class.layout()) };
@@ -316,38 +271,19 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "arithmetic on 131,072 sizes: nothing for Miri to find")]
-    fn every_size_has_the_smallest_class_that_holds_it() {
-        let mut before = None;
-        for size in 1..=LARGEST {
-            let class = Class::of(layout(size)).unwrap();
-            assert!(class.0 < CLASSES && class.size() >= size, "{size}: {class:?}");
-            assert!(class.0 == 0 || Class(class.0 - 1).size() < size, "{size}: {class:?}");
-            assert!(class.size() <= size.next_multiple_of(ALIGN).max(size + size / 4), "{size}: {class:?}");
-            assert!(before.is_none_or(|before| class == before || class.0 == before.0 + 1), "{size}");
-            before = Some(class);
-        }
-        assert_eq!(before, Some(Class(CLASSES - 1)));
-        assert_eq!(Class::of(layout(0)), None);
-        assert_eq!(Class::of(layout(LARGEST + 1)), None);
-        assert_eq!(Class::of(Layout::from_size_align(64, 32).unwrap()), None);
-        assert!(Class(0).size() >= size_of::<Kept>() && ALIGN >= align_of::<Kept>());
-    }
-
-    #[test]
     fn a_thread_keeps_no_more_than_is_said() {
         caching(|| {
             // Most of all that could be kept, so that every limit is met.
-            for class in (0..CLASSES).map(Class) {
+            for class in (0..Class::COUNT).map(Class::nth) {
                 let size = class.size();
-                let blocks = usize::from(class.room()) + 3;
+                let blocks = usize::from(most(class)) + 3;
                 drop((0..blocks).map(|_| Owned::new(size)).collect::<Vec<_>>());
                 assert!(kept(class) > 0, "{size}: a large one has its place whatever the others take");
-                assert!(size > FINE || kept(class) == class.room(), "{size}");
+                assert!(!class.is_fine() || kept(class) == most(class), "{size}");
             }
             let bytes = |class: Class| usize::from(kept(class)) * class.size();
             let (fine, coarse): (Vec<_>, Vec<_>) =
-                (0..CLASSES).map(Class).partition(|class| class.size() <= FINE);
+                (0..Class::COUNT).map(Class::nth).partition(|class| class.is_fine());
             let firsts: usize = coarse.iter().map(|class| class.size()).sum();
             let fine: usize = fine.into_iter().map(bytes).sum();
             let coarse: usize = coarse.into_iter().map(bytes).sum();
@@ -383,7 +319,7 @@ mod tests {
     #[test]
     fn what_is_to_be_zero_is_zero_though_it_was_used() {
         caching(|| {
-            for size in [1, 500, 5000, LARGEST, LARGEST + 1] {
+            for size in [1, 500, 5000, 128 << 10, 129 << 10] {
                 Owned::new(size).bytes().fill(0xff);
                 // SAFETY: not nothing.
                 let mut block = Owned(unsafe { ThreadCache.alloc_zeroed(layout(size)) }, size);

@@ -11,6 +11,7 @@
 #![allow(unsafe_code)]
 
 mod cache;
+mod class;
 #[cfg(all(target_arch = "x86_64", any(target_env = "musl", test)))]
 mod copy;
 
