@@ -20,6 +20,11 @@ fuzz_target!(|input: (&[u8], u8)| {
                 in_pieces = Seen::Head(at + n);
                 break;
             }
+            Seen::Cut(n, end) => {
+                assert_eq!(changed, piece);
+                in_pieces = Seen::Cut(at + n, end);
+                break;
+            }
             Seen::Content(n) => {
                 assert_eq!(changed, piece);
                 in_pieces = Seen::Content(at + n);
