@@ -6,14 +6,9 @@ mod scene;
 
 use std::time::Duration;
 
-use http_body_util::BodyExt;
-use scene::{SOON, Scene, assert_no_token, bundle, get, post, route};
+use scene::{SOON, Scene, assert_no_token, bundle, echo, get, post, route};
 use serde_json::json;
-use testbed::{
-    eventually,
-    https::{Content, Origin, full},
-    pki::Ca,
-};
+use testbed::{eventually, pki::Ca};
 
 /// What happens to a request.
 enum Then {
@@ -381,15 +376,4 @@ impl Random {
         self.0 ^= self.0 << 17;
         usize::try_from(self.0 % limit as u64).unwrap()
     }
-}
-
-/// An origin that answers with what was uploaded.
-async fn echo(ca: &Ca) -> Origin {
-    Origin::answering(&ca.server(&["127.0.0.1"]), |request: http::Request<Content>| async {
-        match request.into_body().collect().await {
-            Ok(content) => http::Response::new(full(content.to_bytes())),
-            Err(_) => testbed::https::text(http::StatusCode::BAD_REQUEST, "cut"),
-        }
-    })
-    .await
 }

@@ -6,26 +6,9 @@ mod scene;
 
 use std::time::Duration;
 
-use scene::{SOON, Scene, bundle, command, get, post, route};
+use scene::{SOON, Scene, bundle, command, echo, get, post, route};
 use serde_json::json;
-use testbed::{
-    eventually,
-    https::{Content, Origin, full},
-    pki::Ca,
-    raw::RawClient,
-};
-
-/// An origin that answers with what was uploaded.
-async fn echo(ca: &Ca) -> Origin {
-    use http_body_util::BodyExt;
-    Origin::answering(&ca.server(&["127.0.0.1"]), |request: http::Request<Content>| async {
-        match request.into_body().collect().await {
-            Ok(content) => http::Response::new(full(content.to_bytes())),
-            Err(_) => testbed::https::text(http::StatusCode::BAD_REQUEST, "cut"),
-        }
-    })
-    .await
-}
+use testbed::{eventually, https::Origin, pki::Ca, raw::RawClient};
 
 fn rests(scene: &Scene) -> usize {
     scene.log().matches("connection_rests").count()

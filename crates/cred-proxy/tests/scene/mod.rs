@@ -18,9 +18,11 @@ use std::{
     time::Duration,
 };
 
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use testbed::{
     eventually_some,
+    https::{Content, Origin, full},
     pki::Ca,
     raw::{Answer, RawClient},
 };
@@ -51,6 +53,17 @@ pub fn route(path: &str, upstream: SocketAddr, changes: &Value) -> Value {
         route[key] = value.clone();
     }
     route
+}
+
+/// An origin that answers with what was uploaded.
+pub async fn echo(ca: &Ca) -> Origin {
+    Origin::answering(&ca.server(&["127.0.0.1"]), |request: http::Request<Content>| async {
+        match request.into_body().collect().await {
+            Ok(content) => http::Response::new(full(content.to_bytes())),
+            Err(_) => testbed::https::text(http::StatusCode::BAD_REQUEST, "cut"),
+        }
+    })
+    .await
 }
 
 /// A bundle of these routes that trusts `ca`.
