@@ -215,10 +215,7 @@ async fn start(parsed: &Parsed<Args>) -> Result<(), Failure> {
     // Not before: the threads' own descriptors must not be left to chance, once somebody may connect.
     Ready::new("cred-proxy", env!("CARGO_PKG_VERSION"), vec![bound], admin_bound).announce();
     drain.cancelled().await;
-    if drain::finish(&open, args.common.drain_timeout).await > 0 {
-        proxy.cut.cancel();
-        let _ = tokio::time::timeout(LAST_WORDS, open.wait()).await;
-    }
+    drain::finish(&open, args.common.drain_timeout, &proxy.cut).await;
     Ok(())
 }
 
@@ -279,9 +276,6 @@ fn watch(
     });
     Ok(())
 }
-
-/// How long requests that were cut may take to say so in the log.
-const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Often enough that a connection that an upstream closed does not linger.
 const SWEEP: Duration = Duration::from_secs(5);

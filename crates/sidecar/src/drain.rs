@@ -40,8 +40,9 @@ pub fn on_signals() -> io::Result<CancellationToken> {
     Ok(drain)
 }
 
-/// Waits for the open connections to end, at most for `timeout`. Says how many were left then.
-pub async fn finish(open: &TaskTracker, timeout: Duration) -> usize {
+/// Waits for the open connections to end, at most for `timeout`. If some are left then, cancels `cut`, and
+/// gives them a moment to say so in the log.
+pub async fn finish(open: &TaskTracker, timeout: Duration, cut: &CancellationToken) {
     open.close();
     let _ = tokio::time::timeout(timeout, open.wait()).await;
     let left = open.len();
@@ -54,8 +55,9 @@ pub async fn finish(open: &TaskTracker, timeout: Duration) -> usize {
             );
         })
         .await;
+        cut.cancel();
+        let _ = tokio::time::timeout(LAST_WORDS, open.wait()).await;
     }
-    left
 }
 
 /// Writes a line, and waits a moment for it: a log that nobody reads must not hold the end.
@@ -72,6 +74,9 @@ async fn tell(line: impl FnOnce() + Send + 'static) {
     }
 }
 
+/// How long what was cut at the deadline may take to tell its story.
+pub const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// Long for a line, short for whoever waits for an end.
 const A_MOMENT: Duration = Duration::from_millis(100);
 
@@ -81,9 +86,11 @@ mod tests {
 
     #[tokio::test]
     async fn one_stalled_connection_does_not_hold_the_end() {
-        let open = TaskTracker::new();
+        let (open, cut) = (TaskTracker::new(), CancellationToken::new());
         open.spawn(std::future::pending::<()>());
         open.spawn(async {});
-        assert_eq!(finish(&open, Duration::from_millis(50)).await, 1);
+        finish(&open, Duration::from_millis(50), &cut).await;
+        assert_eq!(open.len(), 1);
+        assert!(cut.is_cancelled());
     }
 }

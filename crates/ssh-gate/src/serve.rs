@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use sidecar::admin::Admin;
 use sidecar::bundle;
@@ -24,9 +23,6 @@ use crate::connection::{Arrival, Gate, Row, Share};
 use crate::end::Limits;
 use crate::meter::Meters;
 use crate::tune::tune;
-
-/// How long connections that were cut may take to say so in the log.
-const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// A listener could not be bound; none is.
 #[derive(Debug, thiserror::Error)]
@@ -94,11 +90,8 @@ pub async fn serve(args: &Args, loaded: Loaded, drain: CancellationToken) -> Res
     accepting.close();
     // The listeners go first, so that nobody waits in their queues for a gate that has ended. A thread that
     // hangs in the log does not accept either.
-    let _ = tokio::time::timeout(LAST_WORDS, accepting.wait()).await;
-    if drain::finish(&gate.open, args.common.drain_timeout).await > 0 {
-        gate.cut.cancel();
-        let _ = tokio::time::timeout(LAST_WORDS, gate.open.wait()).await;
-    }
+    let _ = tokio::time::timeout(drain::LAST_WORDS, accepting.wait()).await;
+    drain::finish(&gate.open, args.common.drain_timeout, &gate.cut).await;
     Ok(())
 }
 
