@@ -1,4 +1,10 @@
-//! The command line, and which command answers it.
+//! The command line, and which command carries it out.
+
+pub(crate) mod console;
+pub(crate) mod failure;
+mod images;
+pub(crate) mod options;
+mod start;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -6,12 +12,12 @@ use std::process::ExitCode;
 use clap::builder::Resettable;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::bottles;
-use crate::console::{print, say, told};
-use crate::failure::Failure;
-use crate::images::commands::{self, ImagesCommand};
-use crate::options::{Global, StartArgs};
-use crate::start;
+use console::{print, say, told};
+use failure::Failure;
+use images::ImagesCommand;
+use options::{Global, StartArgs};
+
+use crate::bottle::find as bottles;
 
 /// Run a coding agent in a container that reaches the world only through its sidecars
 #[derive(Debug, Parser)]
@@ -128,7 +134,7 @@ async fn answer(cli: Cli) -> Result<u8, Failure> {
             print(global, text, &cleaned)?;
             Ok(told(&swept))
         }
-        Command::Images { command } => commands::run(global, command).await,
+        Command::Images { command } => images::run(global, command).await,
         Command::Attach(_) => Err(Failure::not_yet("`attach`")),
         Command::Exec(_) => Err(Failure::not_yet("`exec`")),
         Command::Logs(_) => Err(Failure::not_yet("`logs`")),

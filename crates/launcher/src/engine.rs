@@ -10,8 +10,9 @@ pub mod recording;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -34,7 +35,7 @@ pub trait Engine: Send + Sync {
     fn create_network(
         &self,
         spec: &NetworkSpec,
-    ) -> impl Future<Output = Result<NetworkId, EngineError>> + Send;
+    ) -> impl Future<Output = Result<CreatedNetwork, EngineError>> + Send;
     /// The network of that name or id, or `None`.
     fn network(&self, reference: &str) -> impl Future<Output = Result<Option<Network>, EngineError>> + Send;
     /// The networks that carry a label, given as `key` or `key=value`; all networks for `None`.
@@ -59,8 +60,12 @@ pub trait Engine: Send + Sync {
     fn start(&self, id: &ContainerId) -> impl Future<Output = Result<(), EngineError>> + Send;
     /// Attaches to the standard streams of a container without a terminal. Attach before the start, to miss nothing.
     fn attach(&self, id: &ContainerId) -> impl Future<Output = Result<Streams, EngineError>> + Send;
-    /// Waits until a container has ended and returns its exit code.
-    fn wait(&self, id: &ContainerId) -> impl Future<Output = Result<i64, EngineError>> + Send;
+    /// Waits until a container has ended and returns its exit code. [`EngineError::Timeout`] after the deadline.
+    fn wait(
+        &self,
+        id: &ContainerId,
+        deadline: Duration,
+    ) -> impl Future<Output = Result<i64, EngineError>> + Send;
     /// What the engine knows of a container, or `None` when it is gone.
     fn container(
         &self,
@@ -130,8 +135,10 @@ pub enum EngineError {
         message: String,
     },
     /// The name of a container or network is in use.
-    #[error("the name {name} is taken")]
+    #[error("the {kind} name {name} is taken")]
     NameTaken {
+        /// What has that name.
+        kind: ObjectKind,
         /// The name asked for.
         name: String,
     },
@@ -169,9 +176,54 @@ pub enum EngineError {
     },
 }
 
+/// What an engine keeps under names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ObjectKind {
+    /// A container.
+    Container,
+    /// A network.
+    Network,
+    /// An image.
+    Image,
+}
+
+impl ObjectKind {
+    /// The command that removes the object of that name.
+    pub fn removal(self, name: &str) -> String {
+        match self {
+            Self::Container => format!("docker rm -f {name}"),
+            Self::Network => format!("docker network rm {name}"),
+            Self::Image => format!("docker rmi {name}"),
+        }
+    }
+}
+
+impl std::fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Container => "container",
+            Self::Network => "network",
+            Self::Image => "image",
+        })
+    }
+}
+
+/// Which program the engine is, by `Components[0].Name` of its `/version`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Product {
+    /// Docker Engine.
+    Docker,
+    /// podman's Docker-compatible service.
+    Podman,
+    /// Another engine, by the name it reports.
+    Other(String),
+}
+
 /// The engine, as it describes itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineInfo {
+    /// Which program it is.
+    pub product: Product,
     /// E.g. `20.10.24`.
     pub version: String,
     /// The newest API it speaks, e.g. `1.41`.
@@ -220,6 +272,15 @@ pub struct NetworkSpec {
     pub options: BTreeMap<String, String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+}
+
+/// A network that was created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreatedNetwork {
+    /// Its id.
+    pub id: NetworkId,
+    /// What the engine did not do as asked, in its own words: `Warning` of the response.
+    pub warning: Option<String>,
 }
 
 /// A network that the engine has.
@@ -282,6 +343,8 @@ pub struct ContainerSpec {
     pub dns: Vec<String>,
     /// Options for resolv.conf, e.g. `timeout:1`.
     pub dns_options: Vec<String>,
+    /// Names that /etc/hosts resolves, in addition to the engine's.
+    pub extra_hosts: BTreeMap<String, IpAddr>,
     /// Whether its root file system is read-only.
     pub read_only: bool,
     /// Capabilities kept; all others are dropped.

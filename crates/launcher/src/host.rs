@@ -1,17 +1,19 @@
 //! What a plan must know of this machine and its engine, asked once, so that planning itself is silent.
 
+pub(crate) mod settings;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use crate::engine::{Engine, EngineError, EngineInfo, Image, Network};
+use crate::host::settings::Settings;
 use crate::images::{BuiltImage, ImagesError, Sidecar};
 use crate::manifest::{Bottle, TokenRef};
-use crate::settings::Settings;
 
 /// The facts.
 #[derive(Debug, Clone, Default)]
-pub struct Host {
+pub(crate) struct Host {
     /// The engine, when one answers.
     pub engine: Option<EngineInfo>,
     /// The agent's image, when the engine has it.
@@ -30,7 +32,7 @@ pub struct Host {
 
 /// Why the facts could not be had.
 #[derive(Debug, thiserror::Error)]
-pub enum HostError {
+pub(crate) enum HostError {
     /// The engine did not answer.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -40,10 +42,10 @@ pub enum HostError {
 }
 
 /// The name that the plan gives the agent's image by default.
-pub const DEFAULT_IMAGE: &str = "claude-bottle:latest";
+pub(crate) const DEFAULT_IMAGE: &str = "claude-bottle:latest";
 
 /// The image's name: of the environment, else of the manifest, else the default.
-pub fn image_name(settings: &Settings, bottle: &Bottle) -> String {
+pub(crate) fn image_name(settings: &Settings, bottle: &Bottle) -> String {
     settings.image.clone().or_else(|| bottle.image.clone()).unwrap_or_else(|| DEFAULT_IMAGE.to_owned())
 }
 
@@ -52,7 +54,7 @@ impl Host {
     ///
     /// # Errors
     /// [`HostError`].
-    pub async fn survey(
+    pub(crate) async fn survey(
         engine: Option<&impl Engine>,
         bottle: &Bottle,
         settings: &Settings,
@@ -94,7 +96,7 @@ impl Host {
         for route in &bottle.cred_proxy.routes {
             let there = match &route.token {
                 TokenRef::Env(name) => variable(name).is_some_and(|value| !value.is_empty()),
-                TokenRef::File(path) => crate::manifest::expand(path, variable("HOME").as_deref()).is_file(),
+                TokenRef::File(path) => path.is_file(),
             };
             if there {
                 host.present.insert(route.token.to_string());

@@ -3,13 +3,11 @@
 //!
 //! [`ImageSpec::build`] makes an archive that is a docker-archive and an OCI layout at once, which
 //! Docker 20.10, newer Dockers with either image store, and podman all load. [`Sidecar`] finds the
-//! binaries that go into the launcher's own images. [`commands`] is `claude-bottle images`.
+//! binaries that go into the launcher's own images.
 
 mod archive;
-pub mod commands;
 mod elf;
 mod layer;
-mod save;
 mod sidecars;
 mod spec;
 
@@ -37,7 +35,8 @@ pub struct BuiltImage {
 }
 
 impl BuiltImage {
-    fn is(&self, id: &str) -> bool {
+    /// Whether an engine's id is this image's.
+    pub(crate) fn is(&self, id: &str) -> bool {
         id == self.config_digest || id == self.manifest_digest
     }
 }

@@ -3,24 +3,16 @@
 //! The launcher turns a manifest into a plan, shows it, launches it, provisions it, runs the
 //! command, and removes every trace, also after a crash. It knows a sidecar as an image, a table,
 //! a readiness answer and an exit code, and never links one.
+//!
+//! Imports run downwards only: `cli`, `bottle`, `plan`, `sidecars`, `manifest`, `host`, `secrets`,
+//! `images`, `engine`.
 #![forbid(unsafe_code)]
 
-pub mod bottles;
+pub(crate) mod bottle;
 pub mod cli;
-pub mod console;
 pub mod engine;
-pub mod failure;
-pub mod host;
+pub(crate) mod host;
 pub mod images;
-pub mod launch;
-pub mod launcher_id;
 pub mod manifest;
-pub mod names;
-pub mod options;
-pub mod plan;
-pub mod provision;
-pub mod run;
-pub mod secrets;
-pub mod settings;
-pub mod start;
-pub mod teardown;
+pub(crate) mod plan;
+pub(crate) mod secrets;

@@ -7,14 +7,16 @@ mod load;
 mod parts;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use sidecar::routes::{Auth, RoutePath, UpstreamUrl};
 use sidecar::upstream::Host;
 
+pub use crate::secrets::{EnvValue, TokenRef};
 pub use load::{ManifestError, find, load, parse};
-pub use parts::{EnvValue, HostKey, Size, TokenRef};
+pub use parts::{HostKey, Size};
 
 /// A manifest: bottles, and the agents that run in them.
 ///
@@ -68,9 +70,27 @@ pub struct Bottle {
     /// An existing network that the sidecars join instead of one of the bottle's own.
     #[serde(default)]
     pub egress_network: Option<String>,
+    /// Fixed addresses for host names, in the sidecars only.
+    #[serde(default)]
+    pub hosts: BTreeMap<String, IpAddr>,
+    /// The CONNECT proxy that cred-proxy uses.
+    #[serde(default)]
+    pub upstream_proxy: UpstreamProxySetting,
     /// Limits of the agent's container.
     #[serde(default)]
     pub limits: Limits,
+}
+
+/// Which CONNECT proxy leads to the upstreams.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum UpstreamProxySetting {
+    /// The one of this machine's `HTTPS_PROXY`, if set.
+    #[default]
+    Host,
+    /// None, whatever the environment says.
+    Off,
+    /// This one: `http://[USER:PASSWORD@]HOST:PORT`.
+    Url(String),
 }
 
 /// One SSH host, in the words of ssh_config(5).
@@ -91,7 +111,7 @@ pub struct SshHost {
     pub port: u16,
     /// The private key on this machine.
     #[serde(rename = "IdentityFile")]
-    pub identity_file: String,
+    pub identity_file: PathBuf,
     /// The host's public key; without it the first one seen is believed.
     #[serde(rename = "KnownHostKey", default)]
     pub known_host_key: Option<HostKey>,
@@ -129,7 +149,7 @@ pub struct Route {
     pub cookies: bool,
     /// A CA to trust for this manifest's upstreams, PEM, on this machine.
     #[serde(default)]
-    pub ca_file: Option<String>,
+    pub ca_file: Option<PathBuf>,
     /// The requests it takes, all for `None`.
     #[serde(default, deserialize_with = "sidecar::routes::rules")]
     pub allow: Option<Vec<sidecar::routes::Rule>>,
@@ -191,13 +211,5 @@ impl SshHost {
             Host::Name(name) => name.clone(),
         };
         if self.port == 22 { host } else { format!("[{host}]:{}", self.port) }
-    }
-}
-
-/// A path as the user wrote it, with `~/` for the home folder.
-pub fn expand(path: &str, home: Option<&str>) -> PathBuf {
-    match (path.strip_prefix("~/"), home) {
-        (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
-        _ => PathBuf::from(path),
     }
 }

@@ -1,5 +1,7 @@
 //! The secrets of a plan: read once, before anything is created, and wiped when dropped.
 
+mod reference;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read as _;
@@ -9,13 +11,13 @@ use base64::Engine as _;
 use sidecar::token::{Token, TokenError, Tokens};
 use zeroize::Zeroizing;
 
-use crate::failure::{Failure, Kind};
-use crate::manifest::{EnvValue, TokenRef, expand};
+use crate::cli::failure::{Failure, Kind};
 use crate::plan::Plan;
+pub(crate) use reference::{EnvValue, TokenRef};
 
 /// What a launch hands over. Cannot be printed.
 #[derive(Default)]
-pub struct Secrets {
+pub(crate) struct Secrets {
     /// Private keys, by the path that the manifest names.
     pub keys: BTreeMap<String, Zeroizing<Vec<u8>>>,
     /// Tokens, by their names in the proxy.
@@ -34,7 +36,7 @@ impl fmt::Debug for Secrets {
 
 /// Why a secret cannot be had. Never says any of it.
 #[derive(Debug, thiserror::Error)]
-pub enum SecretError {
+pub(crate) enum SecretError {
     /// A variable is unset or empty.
     #[error("the variable {variable} of {user} is unset")]
     Unset {
@@ -131,10 +133,9 @@ const MIN_REDACTED: usize = 8;
 ///
 /// # Errors
 /// [`SecretError`] for the first that cannot be had.
-pub fn load(plan: &Plan, variable: impl Fn(&str) -> Option<String>) -> Result<Secrets, SecretError> {
-    let home = variable("HOME");
+pub(crate) fn load(plan: &Plan, variable: impl Fn(&str) -> Option<String>) -> Result<Secrets, SecretError> {
     let read = |path: &str, what: &'static str, user: &str| {
-        read(&expand(path, home.as_deref())).map_err(|source| SecretError::Read {
+        read(Path::new(path)).map_err(|source| SecretError::Read {
             what,
             path: path.to_owned(),
             user: user.to_owned(),
@@ -169,7 +170,7 @@ pub fn load(plan: &Plan, variable: impl Fn(&str) -> Option<String>) -> Result<Se
         let text = match &credential.reference {
             TokenRef::Env(name) => set(name, &user)?,
             TokenRef::File(path) => {
-                let bytes = read(path, "token", &user)?;
+                let bytes = read(&path.display().to_string(), "token", &user)?;
                 let text = String::from_utf8_lossy(&bytes).into_owned();
                 text.strip_suffix('\n')
                     .map(|text| text.strip_suffix('\r').unwrap_or(text).to_owned())

@@ -33,8 +33,8 @@ use self::creation::Priorities;
 use self::target::{escaped, label_filter};
 use self::transport::{Ask, Payload};
 use super::{
-    Container, ContainerId, ContainerSpec, Endpoint, Engine, EngineError, EngineInfo, Exec, ExecId, ExecSpec,
-    Image, Network, NetworkId, NetworkMode, NetworkSpec, Streams,
+    Container, ContainerId, ContainerSpec, CreatedNetwork, Endpoint, Engine, EngineError, EngineInfo, Exec,
+    ExecId, ExecSpec, Image, Network, NetworkId, NetworkMode, NetworkSpec, ObjectKind, Streams,
 };
 
 /// A container engine that is asked over its API.
@@ -124,6 +124,7 @@ impl Engine for Docker {
         let version: Version = read(act, &version)?;
         let info: Info = read(act, &info)?;
         Ok(EngineInfo {
+            product: version.product(),
             version: version.version,
             api: version.api_version,
             arch: answers::arch(&version.arch),
@@ -154,7 +155,7 @@ impl Engine for Docker {
         unless_missing(self.ask(&act, Method::DELETE, target, Payload::Nothing).await).map(drop)
     }
 
-    async fn create_network(&self, spec: &NetworkSpec) -> Result<NetworkId, EngineError> {
+    async fn create_network(&self, spec: &NetworkSpec) -> Result<CreatedNetwork, EngineError> {
         let act = format!("create network {}", spec.name);
         let payload = Payload::Json(creation::network(spec));
         let answer = self.ask(&act, Method::POST, "/networks/create".into(), payload).await;
@@ -163,11 +164,13 @@ impl Engine for Docker {
                 EngineError::SubnetTaken { subnet: spec.subnet.to_string() }
             }
             EngineError::Refused { message, .. } if message.contains("already exists") => {
-                EngineError::NameTaken { name: spec.name.clone() }
+                EngineError::NameTaken { kind: ObjectKind::Network, name: spec.name.clone() }
             }
             other => other,
         })?;
-        Ok(NetworkId(read::<Created>(&act, &body)?.id))
+        let created = read::<Created>(&act, &body)?;
+        let warning = created.warning.filter(|warning| !warning.is_empty());
+        Ok(CreatedNetwork { id: NetworkId(created.id), warning })
     }
 
     async fn network(&self, reference: &str) -> Result<Option<Network>, EngineError> {
@@ -216,7 +219,7 @@ impl Engine for Docker {
         let answer = self.ask(&act, Method::POST, target, Payload::Json(body)).await;
         let body = answer.map_err(|error| match error {
             EngineError::Refused { status: 409, message, .. } if message.contains("already in use") => {
-                EngineError::NameTaken { name: spec.name.clone() }
+                EngineError::NameTaken { kind: ObjectKind::Container, name: spec.name.clone() }
             }
             other => other,
         })?;
@@ -240,10 +243,10 @@ impl Engine for Docker {
         Ok(Streams { output: output::pieces(&self.address, act, attached.output), input: attached.input })
     }
 
-    async fn wait(&self, id: &ContainerId) -> Result<i64, EngineError> {
+    async fn wait(&self, id: &ContainerId, deadline: Duration) -> Result<i64, EngineError> {
         let act = format!("wait for container {}", id.0);
         let target = format!("/containers/{}/wait", escaped(&id.0));
-        let body = self.ask_within(None, &act, Method::POST, target, Payload::Nothing).await?;
+        let body = self.ask_within(Some(deadline), &act, Method::POST, target, Payload::Nothing).await?;
         Ok(read::<Waited>(&act, &body)?.status_code)
     }
 

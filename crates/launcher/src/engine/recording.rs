@@ -30,6 +30,7 @@ mod streams;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ipnet::Ipv4Net;
@@ -38,8 +39,8 @@ use tokio::sync::Notify;
 pub use self::archive::PutFile;
 use self::objects::State;
 use super::{
-    Container, ContainerId, ContainerSpec, Endpoint, Engine, EngineError, EngineInfo, Exec, ExecId, ExecSpec,
-    Image, Network, NetworkId, NetworkSpec, Streams,
+    Container, ContainerId, ContainerSpec, CreatedNetwork, Endpoint, Engine, EngineError, EngineInfo, Exec,
+    ExecId, ExecSpec, Image, Network, NetworkId, NetworkSpec, Streams,
 };
 
 /// An engine in memory. Clones share their objects.
@@ -250,7 +251,7 @@ impl Engine for Recording {
         )
     }
 
-    async fn create_network(&self, spec: &NetworkSpec) -> Result<NetworkId, EngineError> {
+    async fn create_network(&self, spec: &NetworkSpec) -> Result<CreatedNetwork, EngineError> {
         self.call(|_| format!("create network {}", spec.name), |state| state.create_network(spec))
     }
 
@@ -295,7 +296,7 @@ impl Engine for Recording {
         Ok(streams::joined(output, streams::Stdin::of_container(self.clone(), id.clone())))
     }
 
-    async fn wait(&self, id: &ContainerId) -> Result<i64, EngineError> {
+    async fn wait(&self, id: &ContainerId, deadline: Duration) -> Result<i64, EngineError> {
         self.call(
             |state| format!("wait for {}", state.container_name(&id.0)),
             |state| state.must_have(id).map(drop),
@@ -308,7 +309,9 @@ impl Engine for Recording {
             if let Some(code) = self.state().exit_code(id) {
                 return Ok(code);
             }
-            changed.await;
+            let late =
+                |_| EngineError::Timeout { act: "wait for a container".into(), seconds: deadline.as_secs() };
+            tokio::time::timeout(deadline, changed).await.map_err(late)?;
         }
     }
 

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use sidecar::table::{self, Fault, TableError};
 
-use super::Manifest;
-use crate::failure::{Failure, Kind};
+use super::{Manifest, TokenRef};
+use crate::cli::failure::{Failure, Kind};
 
 /// Why there is no manifest.
 #[derive(Debug, thiserror::Error)]
@@ -55,12 +55,37 @@ pub fn find(told: Option<&Path>, config_home: Option<&Path>) -> Result<PathBuf, 
     }
 }
 
-/// Reads and parses the manifest.
+/// Reads and parses the manifest. Its paths become absolute: `~/` is `home`, others are relative to
+/// the manifest's folder.
 ///
 /// # Errors
 /// [`ManifestError`].
-pub fn load(path: &Path) -> Result<Manifest, ManifestError> {
-    checked(path.display().to_string(), table::load(path))
+pub fn load(path: &Path, home: Option<&Path>) -> Result<Manifest, ManifestError> {
+    let mut manifest = checked(path.display().to_string(), table::load(path))?;
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    manifest.resolve(path.parent().unwrap_or(Path::new("/")), home);
+    Ok(manifest)
+}
+
+impl Manifest {
+    /// Makes its paths absolute.
+    fn resolve(&mut self, folder: &Path, home: Option<&Path>) {
+        let resolve = |path: &mut PathBuf| {
+            *path = match (path.strip_prefix("~"), home) {
+                (Ok(rest), Some(home)) => home.join(rest),
+                _ => folder.join(&*path),
+            };
+        };
+        for bottle in self.bottles.values_mut() {
+            bottle.ssh.iter_mut().for_each(|ssh| resolve(&mut ssh.identity_file));
+            for route in &mut bottle.cred_proxy.routes {
+                route.ca_file.iter_mut().for_each(resolve);
+                if let TokenRef::File(path) = &mut route.token {
+                    resolve(path);
+                }
+            }
+        }
+    }
 }
 
 /// Parses a manifest; `file` is how its faults name it.

@@ -8,34 +8,8 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use sidecar::upstream::{Host, parse_port};
 
-use super::{Route, SshHost};
-
-/// A variable of the agent's environment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EnvValue {
-    /// As it stands in the manifest.
-    Literal(String),
-    /// That of a variable of this machine: the agent holds it.
-    FromHost(String),
-}
-
-/// Where a token is found; printable.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TokenRef {
-    /// In a variable of this machine.
-    Env(String),
-    /// In a file of this machine.
-    File(String),
-}
-
-impl fmt::Display for TokenRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Env(name) => write!(f, "env:{name}"),
-            Self::File(path) => write!(f, "file:{path}"),
-        }
-    }
-}
+use super::{Route, SshHost, UpstreamProxySetting};
+use crate::secrets::{EnvValue, TokenRef};
 
 /// A host's public key: `ssh-ed25519 AAAA...`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +88,7 @@ impl<'de> Deserialize<'de> for TokenRef {
                 Ok(Self::Env(name))
             }
             Raw { env: None, file: Some(path), refresh: None, .. } if !path.is_empty() => {
-                Ok(Self::File(path))
+                Ok(Self::File(path.into()))
             }
             _ => Err(D::Error::custom("expected {\"env\": NAME} or {\"file\": PATH}")),
         }
@@ -305,5 +279,16 @@ pub(super) fn egress_engine<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
             Err(D::Error::custom("not yet: an egress other than `none` comes with a later version"))
         }
         other => Err(D::Error::custom(format!("expected the egress engine `none`, found {other:?}"))),
+    }
+}
+
+/// A URL, or `false` for none.
+impl<'de> Deserialize<'de> for UpstreamProxySetting {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match serde_json::Value::deserialize(deserializer)? {
+            serde_json::Value::Bool(false) => Ok(Self::Off),
+            serde_json::Value::String(url) => Ok(Self::Url(url)),
+            _ => Err(D::Error::custom("expected a proxy's URL or false")),
+        }
     }
 }

@@ -6,20 +6,20 @@ use sidecar::ports::{PortTable, Protocol, Row, RowError};
 use sidecar::routes::{Route, RouteError, RouteTable, TokenName};
 use sidecar::upstream::Upstream;
 
-use super::hash::hash;
-use super::shape::{
+use super::document::{
     AgentContainer, Credential, EgressPlan, EngineFacts, Hardening, HostKeyCheck, ImagePlan, Mode,
     NetworkPlan, Plan, Reach, SidecarPlan, SshPlan, State, Table,
 };
+use super::hash::hash;
+use crate::host::settings::{Runtime, Settings};
 use crate::host::{Host, image_name};
 use crate::images::BuiltImage;
 use crate::manifest::{Agent, Bottle, EnvValue, Manifest, SshHost};
-use crate::names::{NameError, Names};
-use crate::settings::{Runtime, Settings};
+use crate::plan::names::{NameError, Names};
 
 /// What was asked for on the command line.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub(crate) struct Request {
     /// The agent's name in the manifest.
     pub agent: String,
     /// What to run in place of the manifest's command.
@@ -30,7 +30,7 @@ pub struct Request {
 
 /// Why there is no plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PlanError {
+pub(crate) enum PlanError {
     /// The manifest has no such agent.
     #[error("the manifest has no agent {name:?}")]
     NoAgent {
@@ -71,7 +71,7 @@ const AGENT_PIDS: i64 = 1024;
 ///
 /// # Errors
 /// [`PlanError`].
-pub fn plan(manifest: &Manifest, request: &Request, host: &Host) -> Result<Plan, PlanError> {
+pub(crate) fn plan(manifest: &Manifest, request: &Request, host: &Host) -> Result<Plan, PlanError> {
     let (agent, bottle) = agent(manifest, &request.agent)?;
     let settings = &request.settings;
     let names = Names::pick(&request.agent, settings.container.as_deref(), &host.taken)?;
@@ -291,7 +291,7 @@ fn ssh((n, host): (usize, &SshHost)) -> SshPlan {
         user: host.user.clone(),
         listen: FIRST_PORT.saturating_add(offset),
         host_key: if host.known_host_key.is_some() { HostKeyCheck::Pinned } else { HostKeyCheck::AcceptNew },
-        identity_file: host.identity_file.clone(),
+        identity_file: host.identity_file.display().to_string(),
         key_name: host.key_name(),
         known_host_key: host.known_host_key.clone(),
     }
@@ -305,7 +305,7 @@ fn credentials(bottle: &Bottle, host: &Host) -> Vec<Credential> {
         source: route.token.to_string(),
         state: if host.present.contains(&route.token.to_string()) { State::Present } else { State::Missing },
         reference: route.token.clone(),
-        ca_file: route.ca_file.clone(),
+        ca_file: route.ca_file.as_ref().map(|p| p.display().to_string()),
     };
     bottle.cred_proxy.routes.iter().enumerate().map(credential).collect()
 }
@@ -331,19 +331,21 @@ fn warnings(bottle: &Bottle, host: &Host) -> Vec<String> {
     for ssh in &bottle.ssh {
         match ssh.known_host_key {
             Some(_) => {
-                pinned.insert(ssh.identity_file.as_str());
+                pinned.insert(&ssh.identity_file);
             }
             None => warnings.push(format!(
                 "ssh host {} has no KnownHostKey: the first key seen is believed, and {} signs for any host",
-                ssh.alias, ssh.identity_file
+                ssh.alias,
+                ssh.identity_file.display()
             )),
         }
     }
     for ssh in bottle.ssh.iter().filter(|ssh| ssh.known_host_key.is_none()) {
-        if pinned.contains(ssh.identity_file.as_str()) {
+        if pinned.contains(&ssh.identity_file) {
             warnings.push(format!(
                 "{} also serves {}, which is not pinned: it is bound to no host",
-                ssh.identity_file, ssh.alias
+                ssh.identity_file.display(),
+                ssh.alias
             ));
         }
     }

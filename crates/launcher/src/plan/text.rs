@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::shape::{HostKeyCheck, Plan, State, Table};
+use super::document::{HostKeyCheck, Plan, State, Table};
 
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
-use crate::engine::{Container, ContainerId, EngineError, Image, Network, NetworkId};
+use crate::engine::{Container, ContainerId, EngineError, Image, Network, NetworkId, Product};
 
 /// Reads the JSON of an answer.
 pub(super) fn read<T: DeserializeOwned>(act: &str, body: &[u8]) -> Result<T, EngineError> {
@@ -25,6 +25,26 @@ pub(super) struct Version {
     pub(super) api_version: String,
     #[serde(default)]
     pub(super) arch: String,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    components: Vec<Component>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Component {
+    #[serde(default)]
+    name: String,
+}
+
+impl Version {
+    /// Docker names itself "Engine", podman "Podman Engine". Engines before 18.03 list no components.
+    pub(super) fn product(&self) -> Product {
+        match self.components.first().map(|component| component.name.as_str()) {
+            None | Some("" | "Engine") => Product::Docker,
+            Some("Podman Engine") => Product::Podman,
+            Some(other) => Product::Other(other.to_owned()),
+        }
+    }
 }
 
 /// `GET /info`.
@@ -50,6 +70,7 @@ pub(super) fn arch(word: &str) -> String {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Created {
     pub(super) id: String,
+    pub(super) warning: Option<String>,
 }
 
 /// `GET /images/{name}/json`.

@@ -1,9 +1,10 @@
 //! What the engine is sent to create networks and containers.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 
 use bollard::models::{
-    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigLogConfig,
+    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig,
     NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
 };
 use serde_json::{Value, json};
@@ -53,6 +54,8 @@ pub(super) fn container(spec: &ContainerSpec, priorities: Priorities) -> Contain
         open_stdin: Some(spec.stdin),
         stdin_once: Some(spec.stdin),
         tty: Some(false),
+        // An image's own check would run beside provisioning, inside the bottle.
+        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
         host_config: Some(host_config(spec, network_mode)),
         networking_config,
         ..Default::default()
@@ -71,6 +74,7 @@ fn host_config(spec: &ContainerSpec, network_mode: String) -> HostConfig {
         network_mode: Some(network_mode),
         dns: filled(&spec.dns),
         dns_options: filled(&spec.dns_options),
+        extra_hosts: filled(&extra_hosts(&spec.extra_hosts)),
         cap_drop: Some(vec!["ALL".to_owned()]),
         cap_add: filled(&spec.cap_add),
         security_opt: Some(vec!["no-new-privileges".to_owned()]),
@@ -128,6 +132,11 @@ pub(super) fn endpoint_settings(endpoint: &Endpoint, priorities: Priorities) -> 
 /// `NAME=value`, as the engine takes variables.
 pub(super) fn variables(env: &BTreeMap<String, String>) -> Vec<String> {
     env.iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// `NAME:ADDRESS`, as the engine takes additional hosts.
+fn extra_hosts(hosts: &BTreeMap<String, IpAddr>) -> Vec<String> {
+    hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()
 }
 
 fn filled(list: &[String]) -> Option<Vec<String>> {

@@ -10,8 +10,8 @@ use super::archive::{self, PutFile};
 use super::processes::{ContainerObject, ExecObject};
 use super::{Answer, Run};
 use crate::engine::{
-    Container, ContainerId, ContainerSpec, Endpoint, EngineError, EngineInfo, Image, Network, NetworkId,
-    NetworkMode, NetworkSpec,
+    Container, ContainerId, ContainerSpec, CreatedNetwork, Endpoint, EngineError, EngineInfo, Image, Network,
+    NetworkId, NetworkMode, NetworkSpec, ObjectKind, Product,
 };
 
 /// Everything the engine has, and everything it was asked.
@@ -44,6 +44,7 @@ impl Default for State {
         let passwd = "root:x:0:0:root:/root:/bin/sh\nnode:x:1000:1000::/home/node:/bin/sh\n";
         State {
             info: EngineInfo {
+                product: Product::Docker,
                 version: "20.10.24".into(),
                 api: "1.41".into(),
                 arch: "x86_64".into(),
@@ -114,10 +115,10 @@ impl State {
 
 /// Networks.
 impl State {
-    pub(super) fn create_network(&mut self, spec: &NetworkSpec) -> Result<NetworkId, EngineError> {
+    pub(super) fn create_network(&mut self, spec: &NetworkSpec) -> Result<CreatedNetwork, EngineError> {
         let overlap = |other: &Ipv4Net| other.contains(&spec.subnet) || spec.subnet.contains(other);
         if self.networks.iter().any(|(network, _)| network.name == spec.name) {
-            return Err(EngineError::NameTaken { name: spec.name.clone() });
+            return Err(EngineError::NameTaken { kind: ObjectKind::Network, name: spec.name.clone() });
         }
         if self.networks.iter().flat_map(|(network, _)| &network.subnets).any(overlap) {
             return Err(EngineError::SubnetTaken { subnet: spec.subnet.to_string() });
@@ -132,7 +133,7 @@ impl State {
         };
         self.networks.push((network, Owner::Caller));
         self.created_networks.push(spec.clone());
-        Ok(id)
+        Ok(CreatedNetwork { id, warning: None })
     }
 
     pub(super) fn add_foreign_network(&mut self, name: &str, internal: bool, subnet: Ipv4Net) {
@@ -212,7 +213,7 @@ impl State {
     pub(super) fn create_container(&mut self, spec: &ContainerSpec) -> Result<ContainerId, EngineError> {
         let act = format!("create container {}", spec.name);
         if self.containers.iter().any(|container| container.spec.name == spec.name) {
-            return Err(EngineError::NameTaken { name: spec.name.clone() });
+            return Err(EngineError::NameTaken { kind: ObjectKind::Container, name: spec.name.clone() });
         }
         if self.image(&spec.image).is_none() {
             return Err(missing(&act, &format!("No such image: {}", spec.image)));

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
+use crate::cli::failure::Failure;
 use crate::engine::docker::Docker;
-use crate::failure::Failure;
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
-pub struct Global {
+pub(crate) struct Global {
     /// The manifest; else ./claude-bottle.json, else $XDG_CONFIG_HOME/claude-bottle/claude-bottle.json
     #[arg(long, global = true, value_name = "FILE", env = "CLAUDE_BOTTLE_MANIFEST")]
     pub manifest: Option<PathBuf>,
@@ -36,14 +36,14 @@ impl Global {
     ///
     /// # Errors
     /// When the address makes no sense.
-    pub fn engine(&self) -> Result<Docker, Failure> {
+    pub(crate) fn engine(&self) -> Result<Docker, Failure> {
         Ok(Docker::connect(self.host.as_deref())?)
     }
 }
 
 /// The form of what a command prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// For people.
     Text,
     /// For programs.
@@ -52,7 +52,7 @@ pub enum Format {
 
 /// Arguments of `start`.
 #[derive(Debug, Clone, Args)]
-pub struct StartArgs {
+pub(crate) struct StartArgs {
     /// The agent's name in the manifest
     pub agent: String,
     /// Show the plan, create nothing

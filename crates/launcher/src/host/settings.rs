@@ -1,10 +1,10 @@
 //! The environment variables kept from the predecessor.
 
-use crate::failure::{Failure, Kind};
+use crate::cli::failure::{Failure, Kind};
 
 /// What the environment says; an empty variable counts as unset.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// `CLAUDE_BOTTLE_IMAGE`: the agent's image, before the manifest's.
     pub image: Option<String>,
     /// `CLAUDE_BOTTLE_CONTAINER`: the agent container's name, as it is.
@@ -19,7 +19,7 @@ pub struct Settings {
 
 /// Which runtime starts the agent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Runtime {
+pub(crate) enum Runtime {
     /// runsc (gVisor) where the engine has it, else runc.
     #[default]
     Auto,
@@ -34,7 +34,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`Kind::Manifest`] naming the variable that does not say what it should.
-    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
+    pub(crate) fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
         let get = |name: &str| variable(&format!("CLAUDE_BOTTLE_{name}")).filter(|value| !value.is_empty());
         let wrong = |name: &str, expected: &str, found: &str| {
             Failure::new(

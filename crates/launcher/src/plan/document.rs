@@ -11,11 +11,11 @@ use sidecar::routes::RouteTable;
 
 use crate::images::BuiltImage;
 use crate::manifest::{EnvValue, HostKey, TokenRef};
-use crate::names::Names;
+use crate::plan::names::Names;
 
 /// A plan. Empty lists stand in its JSON, and no secret value ever does.
 #[derive(Debug, Clone, Serialize)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Of this shape: 1.
     pub version: u8,
     /// The bottle's name.
@@ -65,14 +65,14 @@ pub struct Plan {
 /// Whether the launcher stays with the bottle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Mode {
+pub(crate) enum Mode {
     /// It stays, and tears the bottle down.
     Attached,
 }
 
 impl Mode {
     /// As labels say it.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Attached => "attached",
         }
@@ -81,7 +81,7 @@ impl Mode {
 
 /// The engine.
 #[derive(Debug, Clone, Serialize)]
-pub struct EngineFacts {
+pub(crate) struct EngineFacts {
     /// Its version.
     pub version: String,
     /// The newest API it speaks.
@@ -92,7 +92,7 @@ pub struct EngineFacts {
 
 /// The agent's image.
 #[derive(Debug, Clone, Serialize)]
-pub struct ImagePlan {
+pub(crate) struct ImagePlan {
     /// Its name.
     pub name: String,
     /// Its id; `null` when the engine does not have it.
@@ -103,7 +103,7 @@ pub struct ImagePlan {
 
 /// A network.
 #[derive(Debug, Clone, Serialize)]
-pub struct NetworkPlan {
+pub(crate) struct NetworkPlan {
     /// Its name.
     pub name: String,
     /// Whether it leads nowhere.
@@ -116,7 +116,7 @@ pub struct NetworkPlan {
 
 /// A sidecar.
 #[derive(Debug, Clone, Serialize)]
-pub struct SidecarPlan {
+pub(crate) struct SidecarPlan {
     /// What it is: `ssh-gate`, `cred-proxy`.
     pub role: &'static str,
     /// Its container's name.
@@ -145,7 +145,7 @@ pub struct SidecarPlan {
 /// A sidecar's table.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
-pub enum Table {
+pub(crate) enum Table {
     /// ssh-gate's.
     Ports(PortTable),
     /// cred-proxy's.
@@ -154,7 +154,7 @@ pub enum Table {
 
 /// What holds a sidecar.
 #[derive(Debug, Clone, Serialize)]
-pub struct Hardening {
+pub(crate) struct Hardening {
     /// Its user.
     pub user: String,
     /// Whether its root file system is read-only.
@@ -173,7 +173,7 @@ pub struct Hardening {
 
 /// The agent's container.
 #[derive(Debug, Clone, Serialize)]
-pub struct AgentContainer {
+pub(crate) struct AgentContainer {
     /// Its name.
     pub name: String,
     /// The agent's user.
@@ -210,7 +210,7 @@ pub struct AgentContainer {
 
 /// An SSH host.
 #[derive(Debug, Clone, Serialize)]
-pub struct SshPlan {
+pub(crate) struct SshPlan {
     /// What the agent types.
     pub alias: String,
     /// The real host.
@@ -237,7 +237,7 @@ pub struct SshPlan {
 /// How a host's key is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum HostKeyCheck {
+pub(crate) enum HostKeyCheck {
     /// Against the manifest's.
     Pinned,
     /// The first one seen is believed.
@@ -246,7 +246,7 @@ pub enum HostKeyCheck {
 
 /// A token, by reference.
 #[derive(Debug, Clone, Serialize)]
-pub struct Credential {
+pub(crate) struct Credential {
     /// The route it is for.
     pub route: String,
     /// Where the route leads.
@@ -268,7 +268,7 @@ pub struct Credential {
 /// Whether a token is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub(crate) enum State {
     /// It is.
     Present,
     /// It is not.
@@ -277,7 +277,7 @@ pub enum State {
 
 /// The web.
 #[derive(Debug, Clone, Serialize)]
-pub struct EgressPlan {
+pub(crate) struct EgressPlan {
     /// `none`.
     pub engine: &'static str,
     /// Hosts.
@@ -286,7 +286,7 @@ pub struct EgressPlan {
 
 /// One line of what reaches what.
 #[derive(Debug, Clone, Serialize)]
-pub struct Reach {
+pub(crate) struct Reach {
     /// Who.
     pub from: &'static str,
     /// What; `*` is everything else.
@@ -297,7 +297,7 @@ pub struct Reach {
 
 impl Plan {
     /// The sidecar with that role.
-    pub fn sidecar(&self, role: &str) -> Option<&SidecarPlan> {
+    pub(crate) fn sidecar(&self, role: &str) -> Option<&SidecarPlan> {
         self.sidecars.iter().find(|sidecar| sidecar.role == role)
     }
 }

@@ -14,7 +14,7 @@ const PROMPT: &str = ".claude-bottle-prompt.txt";
 ///
 /// # Errors
 /// [`ProvisionError::Pack`] when a path does not fit into an archive.
-pub fn files(plan: &Plan, user: &User) -> Result<Bytes, ProvisionError> {
+pub(crate) fn files(plan: &Plan, user: &User) -> Result<Bytes, ProvisionError> {
     let mut files = Files(tar::Builder::new(Vec::new()));
     let root = User { uid: 0, gid: 0, home: String::new() };
     let pack = ProvisionError::Pack;

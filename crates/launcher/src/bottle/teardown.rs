@@ -8,11 +8,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::engine::{Container, Engine, EngineError, Network};
-use crate::names::label;
+use crate::plan::names::label;
 
 /// What is to be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scope {
+pub(crate) struct Scope {
     /// The bottle.
     pub instance: String,
     /// Only what this launcher made; `None` is everyone's.
@@ -21,7 +21,7 @@ pub struct Scope {
 
 /// What was removed, and what was not.
 #[derive(Debug, Default)]
-pub struct Swept {
+pub(crate) struct Swept {
     /// Names of containers that are gone.
     pub containers: Vec<String>,
     /// Names of networks that are gone.
@@ -33,7 +33,7 @@ pub struct Swept {
 /// An object that could not be removed.
 #[derive(Debug, thiserror::Error)]
 #[error("could not remove the {kind} {name}")]
-pub struct Left {
+pub(crate) struct Left {
     kind: &'static str,
     name: String,
     source: EngineError,
@@ -41,7 +41,7 @@ pub struct Left {
 
 impl Left {
     /// The command that removes it.
-    pub fn remedy(&self) -> String {
+    pub(crate) fn remedy(&self) -> String {
         match self.kind {
             "container" => format!("docker rm -f {}", self.name),
             "network" => format!("docker network rm {}", self.name),
@@ -56,7 +56,7 @@ const LOOKS: usize = 6;
 const PAUSE: Duration = Duration::from_millis(150);
 
 /// Removes a bottle's containers, then its networks. Idempotent: what is missing is gone.
-pub async fn teardown(engine: &impl Engine, scope: &Scope) -> Swept {
+pub(crate) async fn teardown(engine: &impl Engine, scope: &Scope) -> Swept {
     let mut swept = Swept::default();
     for look in 0..LOOKS {
         if look > 1 {

@@ -8,26 +8,26 @@ mod files;
 mod ssh;
 mod user;
 
+use crate::cli::failure::{Failure, Kind};
 use crate::engine::EngineError;
-use crate::failure::{Failure, Kind};
 
-pub use files::files;
+pub(crate) use files::files;
 pub(crate) use files::prompt_path;
-pub use ssh::ssh;
-pub use user::User;
+pub(crate) use ssh::ssh;
+pub(crate) use user::User;
 
 /// Where the guest lies in the agent's container.
-pub const GUEST: &str = "/usr/local/lib/claude-bottle/bottle-guest";
+pub(crate) const GUEST: &str = "/usr/local/lib/claude-bottle/bottle-guest";
 /// The ssh-agent's own socket: root's.
-pub const SOCKET: &str = "/run/claude-bottle-agent.sock";
+pub(crate) const SOCKET: &str = "/run/claude-bottle-agent.sock";
 /// The filtered socket: everyone's.
-pub const PUBLIC_SOCKET: &str = "/run/claude-bottle-agent-public.sock";
+pub(crate) const PUBLIC_SOCKET: &str = "/run/claude-bottle-agent-public.sock";
 /// The pinned host keys, where root can read them.
 const KNOWN_HOSTS: &str = "/etc/claude-bottle/known_hosts";
 
 /// Why the agent's container could not be prepared.
 #[derive(Debug, thiserror::Error)]
-pub enum ProvisionError {
+pub(crate) enum ProvisionError {
     /// The engine refused.
     #[error(transparent)]
     Engine(#[from] EngineError),

@@ -7,13 +7,13 @@ use futures_util::StreamExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
+use crate::bottle::launch::Bottle;
+use crate::cli::failure::Failure;
 use crate::engine::{Engine, EngineError, ExecSpec, Input, Output};
-use crate::failure::Failure;
-use crate::launch::Bottle;
 
 /// How the command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// With this exit code.
     Exit(u8),
     /// By a signal to the launcher.
@@ -22,7 +22,7 @@ pub enum Ended {
 
 /// The streams that the command is joined to.
 #[derive(Debug)]
-pub struct Terminal<I, O, E> {
+pub(crate) struct Terminal<I, O, E> {
     /// Forwarded when present.
     pub stdin: Option<I>,
     /// Where its stdout goes.
@@ -40,7 +40,7 @@ const BROKEN_PIPE: u8 = 128 + 13;
 ///
 /// # Errors
 /// [`Failure`] when the engine refuses, or the connection to it breaks.
-pub async fn run<E, I, O, P>(
+pub(crate) async fn run<E, I, O, P>(
     engine: &E,
     bottle: &Bottle,
     command: &[String],
@@ -81,7 +81,7 @@ where
         Some(Err(StreamError::Reader(error))) if error.kind() == io::ErrorKind::BrokenPipe => {
             Ok(Ended::Exit(BROKEN_PIPE))
         }
-        Some(Err(StreamError::Reader(error))) => Err(Failure::new(crate::failure::Kind::Bug, error)),
+        Some(Err(StreamError::Reader(error))) => Err(Failure::new(crate::cli::failure::Kind::Bug, error)),
         Some(Err(StreamError::Engine(error))) => Err(error.into()),
         Some(Ok(held)) => {
             let code = code(engine.exec_exit_code(&exec.id).await?);

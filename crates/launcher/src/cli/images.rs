@@ -1,5 +1,7 @@
 //! `claude-bottle images`: what the launcher carries, for the engine, for a file, and to be pinned.
 
+mod save;
+
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -7,16 +9,16 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::save::{self, Destination};
-use super::{BuiltImage, ImageSpec, SIDECARS, Sidecar, Source, ensure_loaded};
-use crate::console::{print, say};
+use self::save::Destination;
+use crate::cli::console::{print, say};
+use crate::cli::failure::Failure;
+use crate::cli::options::Global;
 use crate::engine::Engine;
-use crate::failure::Failure;
-use crate::options::Global;
+use crate::images::{BuiltImage, ImageSpec, SIDECARS, Sidecar, Source, ensure_loaded};
 
 /// What to do with the images.
 #[derive(Debug, Subcommand)]
-pub enum ImagesCommand {
+pub(crate) enum ImagesCommand {
     /// What there is, and whether the engine has it
     List(Which),
     /// Load them into the engine
@@ -41,7 +43,7 @@ pub enum ImagesCommand {
 
 /// Some of the images.
 #[derive(Debug, Clone, Args)]
-pub struct Names {
+pub(crate) struct Names {
     /// Only these [default: all]
     #[arg(value_name = "NAME", value_parser = SIDECARS)]
     names: Vec<String>,
@@ -49,7 +51,7 @@ pub struct Names {
 
 /// Some of the images, for an architecture.
 #[derive(Debug, Clone, Args)]
-pub struct Which {
+pub(crate) struct Which {
     #[command(flatten)]
     names: Names,
     /// For this architecture [default: this machine's]
@@ -59,7 +61,7 @@ pub struct Which {
 
 /// Arguments of `images save`.
 #[derive(Debug, Clone, Args)]
-pub struct SaveArgs {
+pub(crate) struct SaveArgs {
     /// Only these images [default: all]; at most one word that is none of them: the file
     #[arg(value_name = "NAME|FILE")]
     words: Vec<String>,
@@ -73,7 +75,7 @@ pub struct SaveArgs {
 
 /// Arguments of a command that is not there yet.
 #[derive(Debug, Clone, Args)]
-pub struct Rest {
+pub(crate) struct Rest {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     _rest: Vec<OsString>,
 }
@@ -83,7 +85,7 @@ pub struct Rest {
 /// # Errors
 ///
 /// [`Failure`], with its exit code, when an image cannot be made, written or loaded.
-pub async fn run(global: &Global, command: ImagesCommand) -> Result<u8, Failure> {
+pub(crate) async fn run(global: &Global, command: ImagesCommand) -> Result<u8, Failure> {
     match command {
         ImagesCommand::List(which) => list(global, &which).await,
         ImagesCommand::Load(names) => load(global, &names).await,

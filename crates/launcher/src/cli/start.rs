@@ -7,20 +7,20 @@ use std::time::Instant;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::console::{confirm, print, say, told};
+use crate::bottle::launch::{Bottle, LaunchError, Race, launch, no_image};
+use crate::bottle::owner::LauncherId;
+use crate::bottle::run::{Ended, Terminal, run};
+use crate::bottle::teardown::teardown;
+use crate::cli::console::{confirm, print, say, told};
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::options::{Format, Global, StartArgs};
 use crate::engine::Engine;
 use crate::engine::docker::Docker;
-use crate::failure::{Failure, Kind};
+use crate::host::settings::Settings;
 use crate::host::{Host, HostError};
-use crate::launch::{Bottle, LaunchError, Race, launch, no_image};
-use crate::launcher_id::LauncherId;
 use crate::manifest::{self, Manifest};
-use crate::options::{Format, Global, StartArgs};
 use crate::plan::{Plan, PlanError, Request, plan};
-use crate::run::{Ended, Terminal, run};
 use crate::secrets::{self, Secrets};
-use crate::settings::Settings;
-use crate::teardown::teardown;
 
 /// Launches that lose something to another one start over; more than this is no race.
 const RACES: usize = 5;
@@ -29,11 +29,11 @@ const RACES: usize = 5;
 ///
 /// # Errors
 /// [`Failure`] with its kind; nothing is left behind unless that is said too.
-pub async fn start(global: &Global, args: StartArgs) -> Result<u8, Failure> {
+pub(crate) async fn start(global: &Global, args: StartArgs) -> Result<u8, Failure> {
     refuse_not_yet(&args)?;
     let settings = Settings::read(variable)?;
     let path = manifest::find(global.manifest.as_deref(), config_home().as_deref())?;
-    let manifest = manifest::load(&path)?;
+    let manifest = manifest::load(&path, std::env::var_os("HOME").as_deref().map(std::path::Path::new))?;
     let command = (!args.cmd.is_empty()).then(|| args.cmd.clone());
     let request = Request { agent: args.agent.clone(), command, settings };
     if args.dry_run {
@@ -231,8 +231,8 @@ impl From<PlanError> for Failure {
             PlanError::NoAgent { known, .. } if !known.is_empty() => {
                 Some(format!("it has {}", known.join(", ")))
             }
-            PlanError::Name(crate::names::NameError::PinnedTaken(name)) => Some(pinned_remedy(name)),
-            PlanError::Name(crate::names::NameError::Exhausted(_)) => {
+            PlanError::Name(crate::plan::names::NameError::PinnedTaken(name)) => Some(pinned_remedy(name)),
+            PlanError::Name(crate::plan::names::NameError::Exhausted(_)) => {
                 Some("`claude-bottle cleanup` removes those whose launcher is gone".to_owned())
             }
             PlanError::NoNetwork(name) => Some(format!("create it with `docker network create {name}`")),
@@ -242,7 +242,7 @@ impl From<PlanError> for Failure {
         };
         let kind = match &error {
             PlanError::Name(
-                crate::names::NameError::PinnedTaken(_) | crate::names::NameError::Exhausted(_),
+                crate::plan::names::NameError::PinnedTaken(_) | crate::plan::names::NameError::Exhausted(_),
             )
             | PlanError::NoNetwork(_)
             | PlanError::NoRuntime(_)

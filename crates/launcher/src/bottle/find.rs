@@ -7,15 +7,15 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::join_all;
 use serde::Serialize;
 
+use crate::bottle::owner::LauncherId;
+use crate::bottle::teardown::{Scope, Swept, teardown};
+use crate::cli::failure::{Failure, Kind};
 use crate::engine::{Container, Engine, EngineError};
-use crate::failure::{Failure, Kind};
-use crate::launcher_id::LauncherId;
-use crate::names::label;
-use crate::teardown::{Scope, Swept, teardown};
+use crate::plan::names::label;
 
 /// One bottle, as `list` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Listed {
+pub(crate) struct Listed {
     /// The agent container's name.
     pub name: String,
     /// The bottle's name.
@@ -36,7 +36,7 @@ pub struct Listed {
 
 /// A sidecar of a listed bottle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ListedSidecar {
+pub(crate) struct ListedSidecar {
     /// What it is.
     pub role: String,
     /// Its container's name.
@@ -47,7 +47,7 @@ pub struct ListedSidecar {
 
 /// What `cleanup` removed, or would.
 #[derive(Debug, Default, Serialize)]
-pub struct Cleaned {
+pub(crate) struct Cleaned {
     /// Names of containers.
     pub containers: Vec<String>,
     /// Names of networks.
@@ -66,7 +66,7 @@ fn labelled<'l>(labels: &'l BTreeMap<String, String>, key: &str) -> &'l str {
 ///
 /// # Errors
 /// The engine's.
-pub async fn list(engine: &impl Engine, all: bool) -> Result<Vec<Listed>, EngineError> {
+pub(crate) async fn list(engine: &impl Engine, all: bool) -> Result<Vec<Listed>, EngineError> {
     let containers = engine.containers(Some(label::INSTANCE)).await?;
     let is = |container: &&Container, role: &str| labelled(&container.labels, label::ROLE) == role;
     let agents = containers.iter().filter(|c| is(c, "agent")).filter(|c| all || c.status == "running");
@@ -105,7 +105,7 @@ pub async fn list(engine: &impl Engine, all: bool) -> Result<Vec<Listed>, Engine
 }
 
 /// The list as a person reads it.
-pub fn table(bottles: &[Listed]) -> String {
+pub(crate) fn table(bottles: &[Listed]) -> String {
     if bottles.is_empty() {
         return "no active claude-bottle containers\n".to_owned();
     }
@@ -141,7 +141,7 @@ fn age(started: &str) -> Option<String> {
 ///
 /// # Errors
 /// [`Kind::Engine`] when there is none of that name.
-pub async fn stop(engine: &impl Engine, name: &str) -> Result<Swept, Failure> {
+pub(crate) async fn stop(engine: &impl Engine, name: &str) -> Result<Swept, Failure> {
     let containers = engine.containers(Some(label::INSTANCE)).await?;
     let networks = engine.networks(Some(label::INSTANCE)).await?;
     let instances = containers.iter().map(|c| &c.labels).chain(networks.iter().map(|n| &n.labels));
@@ -168,7 +168,7 @@ const ROUNDS: usize = 8;
 ///
 /// # Errors
 /// The engine's.
-pub async fn cleanup(engine: &impl Engine, dry_run: bool) -> Result<(Cleaned, Swept), EngineError> {
+pub(crate) async fn cleanup(engine: &impl Engine, dry_run: bool) -> Result<(Cleaned, Swept), EngineError> {
     let (mut cleaned, mut left) = (Cleaned::default(), Swept::default());
     let mut quiet = 0;
     for _ in 0..ROUNDS {

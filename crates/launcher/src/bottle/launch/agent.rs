@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{LaunchError, Networks, Walk};
+use crate::bottle::provision::{self, GUEST, PUBLIC_SOCKET, User};
 use crate::engine::{ContainerId, ContainerSpec, Endpoint, Engine, EngineError, NetworkMode};
-use crate::provision::{self, GUEST, PUBLIC_SOCKET, User};
 
 /// An agent's container that waits for its command.
 pub(super) struct Prepared {
@@ -63,6 +63,7 @@ impl<E: Engine> Walk<'_, E> {
             network: NetworkMode::Network(networks.internal.clone(), endpoint),
             dns: agent.dns.clone(),
             dns_options: vec!["timeout:1".to_owned(), "attempts:1".to_owned()],
+            extra_hosts: BTreeMap::new(),
             read_only: false,
             cap_add: Vec::new(),
             sysctls: BTreeMap::new(),
@@ -90,6 +91,7 @@ impl<E: Engine> Walk<'_, E> {
             network: NetworkMode::Container(agent.clone()),
             dns: Vec::new(),
             dns_options: Vec::new(),
+            extra_hosts: BTreeMap::new(),
             read_only: true,
             cap_add: vec!["NET_ADMIN".to_owned()],
             sysctls: BTreeMap::new(),
@@ -102,7 +104,7 @@ impl<E: Engine> Walk<'_, E> {
         };
         let id = self.engine.create_container(&spec).await?;
         self.engine.start(&id).await?;
-        let code = self.engine.wait(&id).await?;
+        let code = self.engine.wait(&id, std::time::Duration::from_secs(20)).await?;
         if code != 0 {
             let said = self.engine.logs(&id, 5).await.unwrap_or_default();
             let message = format!("the seal ended with {code}: {}", said.trim());

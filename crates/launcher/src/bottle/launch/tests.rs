@@ -11,10 +11,10 @@ use super::*;
 use crate::engine::Image;
 use crate::engine::recording::{Answer, Recording};
 use crate::host::Host;
+use crate::host::settings::Settings;
 use crate::images::{ImageSpec, Layer};
 use crate::manifest::parse;
 use crate::plan::{Request, plan};
-use crate::settings::Settings;
 
 const TOKEN: &str = "tok-3f9d1c-not-a-real-one";
 const KEY: &str = "-----BEGIN OPENSSH PRIVATE KEY-----";

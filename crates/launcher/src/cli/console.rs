@@ -2,15 +2,15 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
-use crate::failure::{Failure, Kind};
-use crate::options::{Format, Global};
-use crate::teardown::Swept;
+use crate::bottle::teardown::Swept;
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::options::{Format, Global};
 
 /// Prints a command's answer to stdout, as text or JSON; the exit code of success.
 ///
 /// # Errors
 /// [`Kind::Bug`] when the answer makes no JSON.
-pub fn print(
+pub(crate) fn print(
     global: &Global,
     text: impl FnOnce() -> String,
     value: &impl serde::Serialize,
@@ -28,7 +28,7 @@ pub fn print(
 }
 
 /// Says on stderr what a teardown left, each with the command that removes it; the exit code.
-pub fn told(swept: &Swept) -> u8 {
+pub(crate) fn told(swept: &Swept) -> u8 {
     for left in &swept.left {
         let failure = Failure::new(Kind::Teardown, sidecar::exit::chain(left))
             .hint(format!("remove it with `{}`", left.remedy()));
@@ -38,7 +38,7 @@ pub fn told(swept: &Swept) -> u8 {
 }
 
 /// Says something on stderr; nobody is left to tell when that fails.
-pub fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
@@ -46,7 +46,7 @@ pub fn say(text: &str) {
 ///
 /// # Errors
 /// [`Kind::Usage`] without a terminal, [`Kind::Declined`] for anything but yes.
-pub async fn confirm(global: &Global, question: &str) -> Result<(), Failure> {
+pub(crate) async fn confirm(global: &Global, question: &str) -> Result<(), Failure> {
     if global.yes {
         return Ok(());
     }

@@ -9,21 +9,21 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::bottle::owner::LauncherId;
+use crate::bottle::provision::ProvisionError;
+use crate::bottle::teardown::{Scope, Swept, teardown};
+use crate::cli::failure::{Failure, Kind};
 use crate::engine::{ContainerId, Engine, EngineError, NetworkId, Streams};
-use crate::failure::{Failure, Kind};
 use crate::images::{ImagesError, ensure_loaded};
-use crate::launcher_id::LauncherId;
-use crate::names::Labels;
 use crate::plan::Plan;
-use crate::provision::ProvisionError;
+use crate::plan::names::Labels;
 use crate::secrets::Secrets;
-use crate::teardown::{Scope, Swept, teardown};
 
-pub use sidecar::Running;
+pub(crate) use sidecar::Running;
 
 /// A launched bottle.
 #[derive(Debug)]
-pub struct Bottle {
+pub(crate) struct Bottle {
     /// What removes it.
     pub scope: Scope,
     /// The agent's container.
@@ -38,7 +38,7 @@ pub struct Bottle {
 
 /// Why a launch failed, after it was walked back.
 #[derive(Debug)]
-pub struct Failed {
+pub(crate) struct Failed {
     /// Why.
     pub error: LaunchError,
     /// What the walk back removed, and what it could not.
@@ -47,7 +47,7 @@ pub struct Failed {
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
-pub enum LaunchError {
+pub(crate) enum LaunchError {
     /// The engine refused it.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -75,7 +75,7 @@ pub enum LaunchError {
 
 /// What someone else did between our plan and its launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Race<'a> {
+pub(crate) enum Race<'a> {
     /// Took this name.
     Name(&'a str),
     /// Removed something that the plan relies on.
@@ -84,9 +84,9 @@ pub enum Race<'a> {
 
 impl LaunchError {
     /// Whether planning anew may help.
-    pub fn race(&self) -> Option<Race<'_>> {
+    pub(crate) fn race(&self) -> Option<Race<'_>> {
         match self {
-            Self::Engine(EngineError::NameTaken { name }) => Some(Race::Name(name)),
+            Self::Engine(EngineError::NameTaken { name, .. }) => Some(Race::Name(name)),
             // A container that is gone was removed on purpose: `stop` means it.
             Self::Engine(EngineError::NotFound { message, .. }) if !message.contains("No such container") => {
                 Some(Race::Vanished)
@@ -110,7 +110,7 @@ impl From<LaunchError> for Failure {
 }
 
 /// The agent's image is missing: says how to get one.
-pub fn no_image(error: LaunchError) -> Failure {
+pub(crate) fn no_image(error: LaunchError) -> Failure {
     Failure::new(Kind::Engine, error)
         .hint("build it with `docker build -t NAME images/agent`, load it with `docker load`, or name another with CLAUDE_BOTTLE_IMAGE")
 }
@@ -119,7 +119,7 @@ pub fn no_image(error: LaunchError) -> Failure {
 ///
 /// # Errors
 /// [`Failed`] with the first step that failed.
-pub async fn launch<E: Engine>(
+pub(crate) async fn launch<E: Engine>(
     engine: &E,
     plan: &Plan,
     secrets: &Secrets,

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use super::SIDECARS;
-use crate::failure::{Failure, Kind};
+use crate::cli::failure::{Failure, Kind};
 
 /// Where an archive goes.
 #[derive(Debug, Clone, PartialEq, Eq)]

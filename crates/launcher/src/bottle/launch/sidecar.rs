@@ -20,7 +20,7 @@ use crate::engine::{
 use crate::plan::{SidecarPlan, Table};
 
 /// A sidecar that serves.
-pub struct Running {
+pub(crate) struct Running {
     /// What it is.
     pub role: &'static str,
     /// Its container.
@@ -47,7 +47,7 @@ impl Running {
     ///
     /// # Errors
     /// When the connection to the engine is broken.
-    pub async fn let_go(&mut self) -> std::io::Result<()> {
+    pub(crate) async fn let_go(&mut self) -> std::io::Result<()> {
         self.lifeline.shutdown().await
     }
 }
@@ -128,6 +128,7 @@ impl<E: Engine> Walk<'_, E> {
             network: NetworkMode::Network(networks.internal.clone(), endpoint),
             dns: Vec::new(),
             dns_options: Vec::new(),
+            extra_hosts: BTreeMap::new(),
             read_only: plan.hardening.read_only,
             cap_add: Vec::new(),
             sysctls: plan.hardening.sysctls.clone(),

@@ -10,7 +10,7 @@ use crate::images::ImagesError;
 
 /// Why a command ended, in one line, with perhaps a second that says what to do.
 #[derive(Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// The kind, and with it the exit code.
     pub kind: Kind,
     error: Box<dyn Error + Send + Sync>,
@@ -19,7 +19,7 @@ pub struct Failure {
 
 /// The kinds of failure, each an exit code of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// 1: the user said no.
     Declined,
     /// 1: an answer could not be written.
@@ -44,7 +44,7 @@ pub enum Kind {
 
 impl Kind {
     /// The exit code.
-    pub fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         match self {
             Self::Declined | Self::Answer => 1,
             Self::Usage => 2,
@@ -61,24 +61,24 @@ impl Kind {
 
 impl Failure {
     /// A failure of that kind with its error.
-    pub fn new(kind: Kind, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(crate) fn new(kind: Kind, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { kind, error: error.into(), hint: None }
     }
 
     /// What a later version will do (exit 2).
-    pub fn not_yet(what: &str) -> Self {
+    pub(crate) fn not_yet(what: &str) -> Self {
         Self::new(Kind::Usage, format!("not yet: {what} comes with a later version"))
     }
 
     /// The same failure with a sentence that says what to do.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
     /// The lines for stderr: `error: ...` and perhaps `hint: ...`, each cause once.
-    pub fn lines(&self) -> String {
+    pub(crate) fn lines(&self) -> String {
         let mut lines = format!("error: {}\n", escape(&self.to_string()));
         if let Some(hint) = &self.hint {
             lines.push_str(&format!("hint: {}\n", escape(hint)));

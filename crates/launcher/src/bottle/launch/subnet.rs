@@ -75,7 +75,7 @@ impl<E: Engine> Walk<'_, E> {
                 labels: self.labels.role("network"),
             };
             match self.engine.create_network(&spec).await {
-                Ok(id) => return Ok((id, subnet)),
+                Ok(created) => return Ok((created.id, subnet)),
                 Err(error @ EngineError::SubnetTaken { .. }) => taken = Some(error),
                 Err(error) => return Err(error.into()),
             }

@@ -24,7 +24,7 @@ const BINDING_SINCE: (u32, u32) = (8, 9);
 ///
 /// # Errors
 /// [`ProvisionError`] when a program is missing or fails.
-pub async fn ssh<E: Engine>(
+pub(crate) async fn ssh<E: Engine>(
     engine: &E,
     container: &ContainerId,
     plan: &Plan,

@@ -3,33 +3,33 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::bottle::owner::LauncherId;
 use crate::images::sha256;
-use crate::launcher_id::LauncherId;
 
 /// What every name of ours begins with.
-pub const PREFIX: &str = "claude-bottle-";
+pub(crate) const PREFIX: &str = "claude-bottle-";
 
 /// Label keys.
-pub mod label {
+pub(crate) mod label {
     /// The bottle it belongs to.
-    pub const INSTANCE: &str = "claude-bottle.instance";
+    pub(crate) const INSTANCE: &str = "claude-bottle.instance";
     /// What it is in that bottle, e.g. `agent`, `ssh-gate`, `network`.
-    pub const ROLE: &str = "claude-bottle.role";
+    pub(crate) const ROLE: &str = "claude-bottle.role";
     /// The manifest's name of the agent.
-    pub const AGENT: &str = "claude-bottle.agent";
+    pub(crate) const AGENT: &str = "claude-bottle.agent";
     /// `attached` or `detached`.
-    pub const MODE: &str = "claude-bottle.mode";
+    pub(crate) const MODE: &str = "claude-bottle.mode";
     /// Who launched it: host, pid and start time.
-    pub const LAUNCHER: &str = "claude-bottle.launcher";
+    pub(crate) const LAUNCHER: &str = "claude-bottle.launcher";
     /// The hash of its plan.
-    pub const PLAN: &str = "claude-bottle.plan";
+    pub(crate) const PLAN: &str = "claude-bottle.plan";
     /// The launcher's version.
-    pub const VERSION: &str = "claude-bottle.version";
+    pub(crate) const VERSION: &str = "claude-bottle.version";
 }
 
 /// The names of one bottle's objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Names {
+pub(crate) struct Names {
     /// The agent container's name without the prefix.
     pub instance: String,
     /// The agent container's name.
@@ -38,7 +38,7 @@ pub struct Names {
 
 /// Why no name could be found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NameError {
+pub(crate) enum NameError {
     /// Nothing is left of the agent's name.
     #[error("the agent's name {0:?} holds no letter or digit to name a container by")]
     Empty(String),
@@ -66,7 +66,11 @@ impl Names {
     ///
     /// # Errors
     /// [`NameError`] when there are none.
-    pub fn pick(agent: &str, pinned: Option<&str>, taken: &BTreeSet<String>) -> Result<Self, NameError> {
+    pub(crate) fn pick(
+        agent: &str,
+        pinned: Option<&str>,
+        taken: &BTreeSet<String>,
+    ) -> Result<Self, NameError> {
         let free = |names: &Self| names.all().iter().all(|name| !taken.contains(name));
         if let Some(pinned) = pinned {
             let word = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
@@ -86,17 +90,17 @@ impl Names {
     }
 
     /// The name of a sidecar: `ssh-gate`, `cred-proxy`, `egress`.
-    pub fn sidecar(&self, role: &str) -> String {
+    pub(crate) fn sidecar(&self, role: &str) -> String {
         format!("{PREFIX}{role}-{}", self.instance)
     }
 
     /// The name of the internal network.
-    pub fn internal(&self) -> String {
+    pub(crate) fn internal(&self) -> String {
         format!("{PREFIX}int-{}", self.instance)
     }
 
     /// The name of the sidecars' way out.
-    pub fn egress(&self) -> String {
+    pub(crate) fn egress(&self) -> String {
         format!("{PREFIX}egr-{}", self.instance)
     }
 
@@ -110,13 +114,13 @@ impl Names {
 
 /// Names and labels of what one launch creates.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Labels {
+pub(crate) struct Labels {
     common: BTreeMap<String, String>,
 }
 
 impl Labels {
     /// Those of one plan.
-    pub fn new(instance: &str, agent: &str, mode: &str, plan: &str, launcher: &LauncherId) -> Self {
+    pub(crate) fn new(instance: &str, agent: &str, mode: &str, plan: &str, launcher: &LauncherId) -> Self {
         let common = [
             (label::INSTANCE, instance.to_owned()),
             (label::AGENT, agent.to_owned()),
@@ -129,7 +133,7 @@ impl Labels {
     }
 
     /// Those of an object with that role.
-    pub fn role(&self, role: &str) -> BTreeMap<String, String> {
+    pub(crate) fn role(&self, role: &str) -> BTreeMap<String, String> {
         let mut labels = self.common.clone();
         labels.insert(label::ROLE.to_owned(), role.to_owned());
         labels
@@ -137,7 +141,7 @@ impl Labels {
 }
 
 /// The agent's name as part of a container's: lower case, `-` for everything else, at most 30 characters.
-pub fn slug(agent: &str) -> Option<String> {
+pub(crate) fn slug(agent: &str) -> Option<String> {
     let mut slug = String::new();
     for c in agent.to_lowercase().chars() {
         if c.is_ascii_lowercase() || c.is_ascii_digit() {

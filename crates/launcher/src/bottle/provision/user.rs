@@ -4,7 +4,7 @@ use super::ProvisionError;
 
 /// A user in numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
+pub(crate) struct User {
     /// Its number.
     pub uid: u64,
     /// Its group's number.
@@ -18,7 +18,7 @@ impl User {
     ///
     /// # Errors
     /// [`ProvisionError::NoUser`] for a name that the image does not know.
-    pub fn find(passwd: &str, asked: &str, home: Option<&str>) -> Result<Self, ProvisionError> {
+    pub(crate) fn find(passwd: &str, asked: &str, home: Option<&str>) -> Result<Self, ProvisionError> {
         let (name, group) = asked.split_once(':').map_or((asked, None), |(name, group)| (name, Some(group)));
         let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| {
             fields.len() >= 6 && (fields[0] == name || (name.parse::<u64>().is_ok() && fields[2] == name))

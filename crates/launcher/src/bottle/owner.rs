@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 /// A launcher: a process on a machine, told from a later one with the same number by its start time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LauncherId {
+pub(crate) struct LauncherId {
     /// The machine's name.
     pub host: String,
     /// The process.
@@ -18,17 +18,17 @@ pub struct LauncherId {
 /// A label that does not name a launcher.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected HOST:PID:START, found {0:?}")]
-pub struct LauncherIdError(String);
+pub(crate) struct LauncherIdError(String);
 
 impl LauncherId {
     /// This process.
-    pub fn own() -> Self {
+    pub(crate) fn own() -> Self {
         let pid = std::process::id();
         Self { host: host(), pid, start: start_of(pid).unwrap_or_default() }
     }
 
     /// Whether it still runs. One on another machine counts as alive: nobody here can tell.
-    pub fn alive(&self) -> bool {
+    pub(crate) fn alive(&self) -> bool {
         self.host != host() || start_of(self.pid) == Some(self.start)
     }
 }
