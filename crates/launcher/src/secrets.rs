@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::cli::failure::{Failure, Kind};
 use crate::plan::Plan;
-pub(crate) use reference::{EnvValue, TokenRef};
+pub use reference::{EnvValue, TokenRef};
 
 /// What a launch hands over. Cannot be printed.
 #[derive(Default)]
