@@ -4,7 +4,8 @@
 
 use std::sync::LazyLock;
 
-use cred_proxy::{authority::OwnNames, fields, route::Routes, verdict::Policy, verdict::Verdict};
+use cred_proxy::{authority::OwnNames, fields, route::Routes, upstream::trust::Trust};
+use cred_proxy::{verdict::Policy, verdict::Verdict};
 use http::{HeaderName, HeaderValue, Request, Uri, header};
 use libfuzzer_sys::fuzz_target;
 use sidecar::{routes::RouteTable, token::Tokens};
@@ -16,7 +17,8 @@ static POLICY: LazyLock<Policy> = LazyLock::new(|| {
          "token_env": "T", "allow": [{"methods": ["GET"], "path": "/a/*"}, {"methods": ["GET"], "path": "/c/**"}]}]}"#;
     let table: RouteTable = serde_json::from_str(table).expect("a table");
     let tokens: Tokens = serde_json::from_str(r#"{"T": "tok-12345678"}"#).expect("a token");
-    let routes = Routes::new(&table, &tokens).expect("routes");
+    let trust = Trust::new(Vec::new(), &table).expect("public roots");
+    let routes = Routes::new(&table, &tokens, &trust).expect("routes");
     Policy { routes, own: OwnNames::new(["*".to_owned()]), max_body: 1 << 30 }
 });
 

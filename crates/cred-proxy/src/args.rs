@@ -6,9 +6,9 @@ use clap::Parser;
 use sidecar::{
     command::{AdminAddr, Common, Parsed, Timeout, duration},
     exit::Failure,
+    upstream_proxy::{NoProxy, UpstreamProxy},
 };
-
-use crate::via::Via;
+use zeroize::Zeroizing;
 
 /// Put credentials on HTTP requests, so that the caller never holds a token
 ///
@@ -28,7 +28,7 @@ pub struct Args {
     /// Where tokens come from: variables by the names in the table, or `{"NAME":"value"}` on stdin
     #[arg(long, value_name = "SOURCE", default_value = "env")]
     pub tokens: TokenSource,
-    /// Certificates to trust beside the public authorities, PEM; may be repeated
+    /// CA certificates to trust on every route, beside the public ones, PEM; may be repeated
     #[arg(long, value_name = "PEM")]
     pub ca_file: Vec<String>,
     /// The admin endpoint, or off
@@ -70,9 +70,9 @@ pub struct Args {
         long,
         value_name = "URL",
         hide_env_values = true,
-        help = "Reach upstreams through this CONNECT proxy, http://[USER:PASSWORD@]HOST[:PORT]; NO_PROXY names exceptions [default: HTTPS_PROXY]"
+        help = "Reach upstreams through this CONNECT proxy, http://[USER:PASSWORD@]HOST[:PORT], except those in NO_PROXY [default: HTTPS_PROXY]"
     )]
-    pub upstream_proxy: Option<ProxyUrl>,
+    pub upstream_proxy: Option<ProxyText>,
     /// What every sidecar has
     #[command(flatten)]
     pub common: Common,
@@ -87,22 +87,22 @@ pub enum TokenSource {
     Stdin,
 }
 
-/// The URL of a proxy, which may hold a password: read by [`Args::via`], because clap says again
-/// what it cannot read.
+/// The URL of a proxy, which may contain a password. It is parsed by [`Args::upstream_proxy`], because
+/// clap quotes what it cannot parse.
 #[derive(Clone)]
-pub struct ProxyUrl(String);
+pub struct ProxyText(Zeroizing<String>);
 
-impl std::fmt::Debug for ProxyUrl {
+impl std::fmt::Debug for ProxyText {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ProxyUrl(..)")
+        f.write_str("ProxyText(..)")
     }
 }
 
-impl std::str::FromStr for ProxyUrl {
+impl std::str::FromStr for ProxyText {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.to_owned()))
+        Ok(Self(Zeroizing::new(text.to_owned())))
     }
 }
 
@@ -130,27 +130,21 @@ impl Args {
 }
 
 impl Args {
-    /// The proxy that upstreams are reached through, if any: that of the option, else that of
-    /// `HTTPS_PROXY`, in either case.
+    /// The proxy through which upstreams are reached, if any: that of the option, else that of
+    /// `HTTPS_PROXY`. `NO_PROXY` names the exceptions of both.
     ///
     /// # Errors
     ///
-    /// Exit 2, naming the variable, never its value.
-    pub fn via(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Via>, Failure> {
-        let set = |names: [&'static str; 2]| {
-            names.into_iter().find_map(|name| Some((name, variable(name).filter(|value| !value.is_empty())?)))
+    /// Exit 2, with the name of the option or variable, never with its value.
+    pub fn upstream_proxy(
+        &self,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<UpstreamProxy>, Failure> {
+        let Some(ProxyText(text)) = &self.upstream_proxy else {
+            return UpstreamProxy::from_variables(variable).map_err(Failure::usage);
         };
-        let via: Via = match (&self.upstream_proxy, set(["HTTPS_PROXY", "https_proxy"])) {
-            (Some(ProxyUrl(url)), _) => {
-                url.parse().map_err(|error| Failure::usage(format!("--upstream-proxy: {error}")))?
-            }
-            (None, Some((name, url))) => {
-                url.parse().map_err(|error| Failure::usage(format!("{name}: {error}")))?
-            }
-            (None, None) => return Ok(None),
-        };
-        let except = set(["NO_PROXY", "no_proxy"]).map_or_else(String::new, |(_, names)| names);
-        Ok(Some(via.except(&except)))
+        let url = text.parse().map_err(|error| Failure::usage(format!("--upstream-proxy: {error}")))?;
+        Ok(Some(UpstreamProxy { url, no_proxy: NoProxy::from_variables(variable) }))
     }
 }
 

@@ -6,17 +6,18 @@ use sidecar::{
     address::Class,
     listen::is_own,
     upstream::{Host, Upstream, resolve},
+    upstream_proxy::UpstreamProxy,
 };
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::{refusal::Reason, via::Via};
+use crate::{refusal::Reason, via};
 
 /// Connects to upstreams, never to ourselves.
 #[derive(Clone, Debug)]
 pub struct Dialer {
     own: Vec<SocketAddr>,
-    via: Option<Via>,
+    via: Option<UpstreamProxy>,
 }
 
 /// Why there is no connection to an upstream.
@@ -102,7 +103,7 @@ impl Dialer {
     }
 
     /// The same, through a proxy.
-    pub fn via(self, via: Option<Via>) -> Self {
+    pub fn via(self, via: Option<UpstreamProxy>) -> Self {
         Self { via, ..self }
     }
 
@@ -114,29 +115,26 @@ impl Dialer {
     /// answer is a mistake or an attack. The caller sets the deadline over all of it.
     pub async fn connect(&self, upstream: &Upstream, allow_private: bool) -> Result<TcpStream, ConnectError> {
         match &self.via {
-            Some(via) if via.leads_to(upstream) => self.connect_via(via, upstream, allow_private).await,
+            // What may be at a private address is on a network of ours, which the proxy may not reach.
+            Some(via) if !allow_private && via.leads_to(upstream) => self.connect_via(via, upstream).await,
             _ => self.connect_to(upstream, allow_private).await,
         }
     }
 
     /// The proxy resolves the name, so only a literal address can be checked; the proxy itself may be
     /// at a private address, as its owner says.
-    async fn connect_via(
-        &self,
-        via: &Via,
-        upstream: &Upstream,
-        allow_private: bool,
-    ) -> Result<TcpStream, ConnectError> {
+    async fn connect_via(&self, via: &UpstreamProxy, upstream: &Upstream) -> Result<TcpStream, ConnectError> {
         if let Host::Address(address) = upstream.host {
             let address = SocketAddr::new(address, upstream.port);
-            if self.is_refused(address, allow_private) {
+            if self.is_refused(address, false) {
                 return Err(ConnectError::Private { upstream: upstream.clone(), address });
             }
         }
-        let mut stream = self.connect_to(&via.proxy, true).await?;
-        via.ask(&mut stream, upstream).await.map_err(|source| ConnectError::Proxy {
+        let proxy = via.url.upstream();
+        let mut stream = self.connect_to(proxy, true).await?;
+        via::tunnel(&mut stream, &via.url, upstream).await.map_err(|source| ConnectError::Proxy {
             upstream: upstream.clone(),
-            proxy: via.proxy.clone(),
+            proxy: proxy.clone(),
             source,
         })?;
         Ok(stream)

@@ -15,6 +15,7 @@ use crate::{
     metrics::RouteMetrics,
     pool::Pool,
     redact::{Redaction, Secret},
+    upstream::trust::{RouteTls, Trust},
 };
 
 /// A route with its token at hand.
@@ -32,6 +33,8 @@ pub struct Route {
     pub allow: Option<Vec<Rule>>,
     /// Whether the upstream may be at a private address.
     pub allow_private: bool,
+    /// How its upstream's certificate is verified.
+    pub tls: RouteTls,
     /// What hides echoed tokens; `None`: the route's answers pass as they are.
     pub redaction: Option<Arc<Redaction>>,
     /// Whether cookies pass.
@@ -85,15 +88,15 @@ impl Route {
 }
 
 impl Routes {
-    /// Gives each route of a table its token.
+    /// Gives each route of a table its token and its TLS configuration.
     ///
     /// # Errors
     ///
     /// A failure that names the variable of a token that is missing, too short to be redacted,
     /// or cannot stand in a field. Never its value.
-    pub fn new(table: &RouteTable, tokens: &Tokens) -> Result<Self, Failure> {
+    pub fn new(table: &RouteTable, tokens: &Tokens, trust: &Trust) -> Result<Self, Failure> {
         let mut all = Vec::new();
-        for route in table.routes() {
+        for (route, tls) in table.routes().iter().zip(trust.routes()) {
             let name = route.token_env.as_str();
             let refuse =
                 |what: &str| Failure::config(format!("token {name} of route {}: {what}", route.path));
@@ -114,6 +117,7 @@ impl Routes {
                 authority,
                 allow: route.allow.clone(),
                 allow_private: route.allow_private_upstream,
+                tls: tls.clone(),
                 redaction: route.redact.then(|| Arc::new(Redaction::new(Secret::new(&route.auth, token)))),
                 cookies: route.cookies,
                 token: route.token_env.clone(),
@@ -180,9 +184,9 @@ pub(crate) mod tests {
                 serde_json::json!({"path": path, "upstream": "https://up.test", "auth": {"scheme": "bearer"}, "token_env": "T"})
             })
             .collect();
-        let table = serde_json::from_value(serde_json::json!({ "routes": rows })).unwrap();
+        let table: RouteTable = serde_json::from_value(serde_json::json!({ "routes": rows })).unwrap();
         let tokens = Tokens::from([("T".to_owned(), Token::parse("tok-12345".into()).unwrap())]);
-        Routes::new(&table, &tokens).unwrap()
+        Routes::new(&table, &tokens, &Trust::new(Vec::new(), &table).unwrap()).unwrap()
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The life of the process: read, bind, announce, serve, drain.
 
-use std::{fs, io::Write as _, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{io::Write as _, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use sidecar::{
     admin::Admin,
@@ -16,6 +16,7 @@ use sidecar::{
     routes::RouteTable,
     table,
     token::Tokens,
+    upstream_proxy::UpstreamProxy,
     workers,
 };
 use tokio::{
@@ -36,7 +37,10 @@ use crate::{
     route::Routes,
     server::{Room, Server, ServerLimits},
     tokens,
-    upstream::{ConnectLimits, Connector},
+    upstream::{
+        ConnectLimits, Connector,
+        trust::{Authority, Trust},
+    },
     verdict::Policy,
 };
 
@@ -76,19 +80,27 @@ fn check_health(args: &Args) -> Result<(), Failure> {
 }
 
 fn check_table(parsed: &Parsed<Args>) -> Result<(), Failure> {
-    // A command line that cannot be served with is not checked well.
-    parsed.args.via(|name| std::env::var(name).ok())?;
+    // Everything but the tokens that would make a start fail.
+    parsed.args.upstream_proxy(|name| std::env::var(name).ok())?;
+    let mut authorities = load_authorities(&parsed.values("ca_file"))?;
     let table = if takes_bundle(parsed) {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::runtime)?;
         let read = runtime.block_on(Bundle::<RouteTable>::read(&mut BufReader::new(tokio::io::stdin())));
         runtime.shutdown_background();
-        read?.table
+        let bundle = read?;
+        authorities.extend(Authority::of_bundle(bundle.ca));
+        bundle.table
     } else {
         load_table(&parsed.args)?
     };
+    Trust::new(authorities, &table)?;
     let text = serde_json::to_string_pretty(&table).map_err(Failure::runtime)?;
     writeln!(std::io::stdout(), "{text}").map_err(Failure::runtime)
+}
+
+fn load_authorities(files: &[String]) -> Result<Vec<Authority>, Failure> {
+    files.iter().map(|file| Authority::load(Path::new(file)).map_err(Failure::from)).collect()
 }
 
 fn load_table(args: &Args) -> Result<RouteTable, Failure> {
@@ -104,44 +116,48 @@ fn load_table(args: &Args) -> Result<RouteTable, Failure> {
 struct Given {
     table: RouteTable,
     tokens: Tokens,
-    authorities: Vec<(String, Vec<u8>)>,
+    trust: Trust,
+    upstream_proxy: Option<UpstreamProxy>,
     peers: Peers,
     stdin: Option<BufReader<tokio::io::Stdin>>,
     from_environment: bool,
 }
 
 async fn gather(parsed: &Parsed<Args>) -> Result<Given, Failure> {
-    let read = |file: String| match fs::read(Path::new(&file)) {
-        Ok(pem) => Ok((file, pem)),
-        Err(error) => Err(Failure::config(format!("CA {file}: could not read it: {error}"))),
-    };
-    let mut authorities: Vec<_> = parsed.values("ca_file").into_iter().map(read).collect::<Result<_, _>>()?;
+    let files = parsed.values("ca_file");
+    let mut authorities = beside(move || load_authorities(&files)).await?;
     if takes_bundle(parsed) {
         let mut stdin = BufReader::new(tokio::io::stdin());
         let bundle = Bundle::<RouteTable>::read(&mut stdin).await?;
-        let named = |(n, pem): (usize, String)| (format!("{n} of the bundle"), pem.into_bytes());
-        authorities.extend(bundle.ca.into_iter().enumerate().map(named));
+        authorities.extend(Authority::of_bundle(bundle.ca));
         return Ok(Given {
+            trust: Trust::new(authorities, &bundle.table)?,
             table: bundle.table,
             tokens: bundle.tokens,
-            authorities,
+            upstream_proxy: bundle.upstream_proxy,
             peers: Peers::from_bundle(bundle.from),
             stdin: bundle.lifeline.then_some(stdin),
             from_environment: false,
         });
     }
     let args = parsed.args.clone();
-    let table = beside(move || load_table(&args)).await?;
+    let (table, trust) = beside(move || {
+        let table = load_table(&args)?;
+        let trust = Trust::new(authorities, &table)?;
+        Ok((table, trust))
+    })
+    .await?;
     let from_environment = parsed.args.tokens == TokenSource::Env;
     let tokens = if from_environment {
         tokens::from_environment(&table, |name| std::env::var_os(name))?
     } else {
         beside(|| tokens::from_stream(std::io::stdin())).await?
     };
-    Ok(Given { table, tokens, authorities, peers: Peers::Anyone, stdin: None, from_environment })
+    let peers = Peers::Anyone;
+    Ok(Given { table, tokens, trust, upstream_proxy: None, peers, stdin: None, from_environment })
 }
 
-/// Runs what may wait for stdin on a thread of its own.
+/// Runs what may wait for stdin or a file on a thread of its own.
 async fn beside<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
@@ -152,13 +168,18 @@ async fn start(parsed: &Parsed<Args>) -> Result<(), Failure> {
     let args = &parsed.args;
     let drain = drain::on_signals()
         .map_err(|error| Failure::runtime(format!("could not handle signals: {error}")))?;
-    let via = args.via(|name| std::env::var(name).ok())?;
+    let own_proxy = args.upstream_proxy(|name| std::env::var(name).ok())?;
     let given = tokio::select! {
         given = gather(parsed) => given?,
         // A signal ends the wait for a stdin that says nothing.
         () = drain.cancelled() => return Ok(()),
     };
-    let routes = Routes::new(&given.table, &given.tokens)?;
+    let routes = Routes::new(&given.table, &given.tokens, &given.trust)?;
+    // What is typed goes before the bundle, and that before variables.
+    let upstream_proxy = match given.upstream_proxy {
+        Some(given) if !parsed.typed("upstream_proxy") => Some(given),
+        _ => own_proxy,
+    };
 
     let could_not_bind = |what: &str, address: SocketAddr| {
         let what = what.to_owned();
@@ -176,7 +197,7 @@ async fn start(parsed: &Parsed<Args>) -> Result<(), Failure> {
 
     let own = std::iter::once(bound).chain(admin_bound).collect();
     let connect = ConnectLimits { connect: args.connect_timeout, write: args.write_timeout.0 };
-    let connector = Connector::new(&given.authorities, Dialer::new(own).via(via), connect)?;
+    let connector = Connector::new(Dialer::new(own).via(upstream_proxy), connect);
     let proxy = Arc::new(Proxy {
         policy: Policy {
             routes,

@@ -26,7 +26,7 @@ async fn a_name_is_resolved_by_the_proxy_and_verified_by_us() {
     let origin = Origin::start(&ca.server(&["api.upstream.test"])).await;
     let proxy = ConnectProxy::start(origin.addr(), OK).await;
     let named = json!({"upstream": "https://api.upstream.test/base", "allow_private_upstream": false});
-    let other = json!({"upstream": "https://other.upstream.test"});
+    let other = json!({"upstream": "https://other.upstream.test", "allow_private_upstream": false});
     let routes = [route("/a/", origin.addr(), &named), route("/o/", origin.addr(), &other)];
     let bundle = bundle(&routes, &ca);
     let url = format!("http://me:pass%20word@{}", proxy.addr());
@@ -64,7 +64,8 @@ async fn a_name_is_resolved_by_the_proxy_and_verified_by_us() {
 async fn a_proxy_that_refuses_or_is_no_proxy_is_502() {
     let ca = Ca::new();
     let sink = Sink::start().await;
-    let bundle = bundle(&[route("/a/", sink.addr(), &json!({"upstream": "https://api.upstream.test"}))], &ca);
+    let named = json!({"upstream": "https://api.upstream.test", "allow_private_upstream": false});
+    let bundle = bundle(&[route("/a/", sink.addr(), &named)], &ca);
     for answer in [
         "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"x\"\r\n\r\n",
         "HTTP/1.1 503 No\r\n\r\n",
@@ -86,29 +87,106 @@ async fn a_proxy_that_refuses_or_is_no_proxy_is_502() {
 }
 
 #[tokio::test]
-async fn a_literal_address_is_checked_and_exceptions_are_reached_directly() {
+async fn a_literal_address_is_checked_and_private_routes_and_exceptions_are_reached_directly() {
     let ca = Ca::new();
-    let origin = Origin::start(&ca.server(&["127.0.0.1"])).await;
+    let origin = Origin::start(&ca.server(&["127.0.0.1", "localhost"])).await;
     let proxy = ConnectProxy::start(origin.addr(), OK).await;
-    let private = json!({"allow_private_upstream": false});
-    let metadata = json!({"upstream": "https://169.254.169.254"});
+    let localhost = format!("https://localhost:{}", origin.addr().port());
     let routes = [
-        route("/a/", origin.addr(), &json!({})),
-        route("/private/", origin.addr(), &private),
-        route("/metadata/", origin.addr(), &metadata),
+        route("/private/", origin.addr(), &json!({})),
+        route("/private-name/", origin.addr(), &json!({"upstream": localhost})),
+        route("/literal/", origin.addr(), &json!({"allow_private_upstream": false})),
+        route("/metadata/", origin.addr(), &json!({"upstream": "https://169.254.169.254"})),
+        route("/name/", origin.addr(), &json!({"upstream": localhost, "allow_private_upstream": false})),
     ];
-    let bundle = bundle(&routes, &ca);
-    let url = format!("http://{}", proxy.addr());
-    let scene = start(&bundle, &["--upstream-proxy", &url], &[]);
-    for target in ["/private/x", "/metadata/x"] {
-        assert_eq!(scene.get(target).await.field("x-cred-proxy"), Some("private_address"), "{target}");
+    let mut bundle = bundle(&routes, &ca);
+    let url = format!("http://me:hunter2@{}", proxy.addr());
+    let by_option = |except| (json!(null), vec!["--upstream-proxy", &url], vec![("NO_PROXY", except)]);
+    let by_bundle =
+        |given: Value| (given, vec![], vec![("HTTPS_PROXY", "http://127.0.0.1:9"), ("NO_PROXY", "*")]);
+    for ((given, args, variables), name_by_proxy) in [
+        (by_option("x.test, 127.0.0.0/8"), true),
+        (by_option("x.test, localhost"), false),
+        (by_bundle(json!({"url": url})), true),
+        (by_bundle(json!({"url": url, "no_proxy": "x.test"})), true),
+        (by_bundle(json!({"url": url, "no_proxy": "x.test,localhost"})), false),
+        (by_bundle(json!({"url": url, "no_proxy": "*"})), false),
+        (by_bundle(json!({"url": url, "no_proxy": null})), true),
+    ] {
+        match given {
+            Value::Null => drop(bundle.as_object_mut().unwrap().remove("upstream_proxy")),
+            given => bundle["upstream_proxy"] = given,
+        }
+        let before = proxy.heads().len();
+        let scene = start(&bundle, &args, &variables);
+        for (target, reason) in [
+            ("/private/x", None),
+            ("/private-name/x", None),
+            ("/literal/x", Some("private_address")),
+            ("/metadata/x", Some("private_address")),
+        ] {
+            assert_eq!(scene.get(target).await.field("x-cred-proxy"), reason, "{target} {args:?} {bundle}");
+        }
+        assert_eq!(proxy.heads().len(), before, "{args:?} {bundle}");
+        let reason = (!name_by_proxy).then_some("private_address");
+        assert_eq!(scene.get("/name/x").await.field("x-cred-proxy"), reason, "{args:?} {bundle}");
+        assert_eq!(proxy.heads().len(), before + usize::from(name_by_proxy), "{args:?} {bundle}");
+        let log = scene.log();
+        assert!(!log.contains("hunter2") && !log.contains("bWU6aHVudGVyMg"), "{log}");
     }
-    assert!(proxy.heads().is_empty());
-    assert_eq!(scene.get("/a/x").await.status, 200);
-    assert_eq!(proxy.heads().len(), 1);
-    let scene = start(&bundle, &["--upstream-proxy", &url], &[("NO_PROXY", "x.test, 127.0.0.0/8")]);
-    assert_eq!(scene.get("/a/x").await.status, 200);
-    assert_eq!(proxy.heads().len(), 1);
+    let head = proxy.heads().remove(0);
+    assert!(head.contains("\r\nProxy-Authorization: Basic bWU6aHVudGVyMg==\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn a_typed_proxy_goes_before_the_bundles_and_that_before_a_variable() {
+    let ca = Ca::new();
+    let origin = Origin::start(&ca.server(&["api.upstream.test"])).await;
+    let [typed, given] =
+        [ConnectProxy::start(origin.addr(), OK).await, ConnectProxy::start(origin.addr(), OK).await];
+    let named = json!({"upstream": "https://api.upstream.test", "allow_private_upstream": false});
+    let mut bundle = bundle(&[route("/a/", origin.addr(), &named)], &ca);
+    bundle["upstream_proxy"] = json!({"url": format!("http://{}", given.addr())});
+    let other = [("CRED_PROXY_UPSTREAM_PROXY", "127.0.0.1:9"), ("HTTPS_PROXY", "127.0.0.1:9")];
+    assert_eq!(start(&bundle, &[], &other).get("/a/x").await.status, 200);
+    assert_eq!((typed.heads().len(), given.heads().len()), (0, 1));
+    let typed_url = format!("http://{}", typed.addr());
+    assert_eq!(start(&bundle, &["--upstream-proxy", &typed_url], &other).get("/a/x").await.status, 200);
+    assert_eq!((typed.heads().len(), given.heads().len()), (1, 1));
+}
+
+#[test]
+fn a_bundle_with_a_wrong_proxy_is_78_and_check_never_prints_the_password() {
+    let ca = Ca::new();
+    let mut bundle = bundle(&[route("/a/", ([127, 0, 0, 1], 9).into(), &json!({}))], &ca);
+    let off = ["--stdin-bundle", "--listen", "127.0.0.1:0", "--admin", "off"];
+    for given in [
+        json!("http://me:hunter2@p:1"),
+        json!(null),
+        json!({}),
+        json!({"url": null}),
+        json!({"url": ["http://me:hunter2@p:1"]}),
+        json!({"url": "https://me:hunter2@p:1"}),
+        json!({"url": "http://me:hunter2@p:99999"}),
+        json!({"url": "http://me:hunter2@p:1/path"}),
+        json!({"url": "http://me:hunter2@p:1", "no_proxy": ["hunter2"]}),
+        json!({"url": "http://me:hunter2@p:1", "password": "hunter2"}),
+    ] {
+        bundle["upstream_proxy"] = given;
+        for args in [&off[..], &["--stdin-bundle", "check"]] {
+            let output = run(command(args), &format!("{bundle}\n"));
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(78), "{bundle}: {said}");
+            assert!(said.contains("expected `upstream_proxy` to be"), "{bundle}: {said}");
+            assert!(!said.contains("hunter2") && output.stdout.is_empty(), "{bundle}: {said}");
+        }
+    }
+    bundle["upstream_proxy"] = json!({"url": "http://me:hunter2@p:1", "no_proxy": "corp.example"});
+    let output = run(command(&["check", "--stdin-bundle"]), &format!("{bundle}\n"));
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains("\"/a/\""), "{said}");
+    assert!(!said.contains("hunter2") && !said.contains("upstream_proxy"), "{said}");
 }
 
 #[test]

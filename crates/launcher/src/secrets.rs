@@ -8,6 +8,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use base64::Engine as _;
+use sidecar::ca::{CaError, CaPem};
 use sidecar::token::{Token, TokenError, Tokens};
 use zeroize::Zeroizing;
 
@@ -22,8 +23,8 @@ pub(crate) struct Secrets {
     pub keys: BTreeMap<String, Zeroizing<Vec<u8>>>,
     /// Tokens, by their names in the proxy.
     pub tokens: Tokens,
-    /// CAs of the manifest's upstreams, PEM.
-    pub ca: Vec<String>,
+    /// CAs of the manifest's upstreams.
+    pub ca: Vec<CaPem>,
     /// The agent's environment, literals included.
     pub env: BTreeMap<String, String>,
 }
@@ -91,13 +92,15 @@ pub(crate) enum SecretError {
         /// What it is for.
         user: String,
     },
-    /// A file holds no certificate.
-    #[error("`{path}` of {user} holds no PEM certificate")]
-    NoCertificate {
+    /// A CA file is unusable.
+    #[error("invalid CA file `{path}` of {user}")]
+    Ca {
         /// Its path.
         path: String,
         /// What it is for.
         user: String,
+        /// Why.
+        source: CaError,
     },
 }
 
@@ -188,12 +191,13 @@ pub(crate) fn load(plan: &Plan, variable: impl Fn(&str) -> Option<String>) -> Re
         }
         secrets.tokens.insert(credential.token.clone(), token);
         if let Some(path) = &credential.ca_file {
-            let pem = String::from_utf8_lossy(&read(path, "CA file", &user)?).into_owned();
-            if !pem.contains("-----BEGIN CERTIFICATE-----") {
-                return Err(SecretError::NoCertificate { path: path.clone(), user });
-            }
-            if !secrets.ca.contains(&pem) {
-                secrets.ca.push(pem);
+            let ca = CaPem::parse(&read(path, "CA file", &user)?).map_err(|source| SecretError::Ca {
+                path: path.clone(),
+                user,
+                source,
+            })?;
+            if !secrets.ca.contains(&ca) {
+                secrets.ca.push(ca);
             }
         }
     }

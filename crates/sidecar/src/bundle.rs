@@ -11,16 +11,18 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use crate::ca::CaPem;
 use crate::exit::{Failure, escape};
 use crate::table::{self, MAX_BYTES};
 use crate::token::Tokens;
+use crate::upstream_proxy::UpstreamProxy;
 
-/// Everything a sidecar is told at its start, in the words of the launcher.
+/// Everything that the launcher hands to a sidecar at its start.
 ///
 /// ```
-/// # use sidecar::{bundle::Bundle, ports::PortTable};
-/// let line = r#"{"version":1,"table":{"forwards":[{"listen":0,"upstream":"github.com:22"}]},"tokens":{},"ca":[],"from":["10.201.7.0/28"],"lifeline":true}"#;
-/// let bundle: Bundle<PortTable> = Bundle::parse(line.as_bytes()).unwrap();
+/// # use sidecar::{bundle::Bundle, routes::RouteTable};
+/// let line = r#"{"version":1,"table":{"routes":[{"path":"/a/","upstream":"https://a.example","auth":{"scheme":"bearer"},"token_env":"CRED_PROXY_TOKEN_0"}]},"tokens":{"CRED_PROXY_TOKEN_0":"..."},"ca":[],"from":["10.201.7.0/28"],"upstream_proxy":{"url":"http://user:pw@proxy:3128","no_proxy":"corp.example"},"lifeline":true}"#;
+/// let bundle: Bundle<RouteTable> = Bundle::parse(line.as_bytes()).unwrap();
 /// assert!(bundle.lifeline);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,15 +33,35 @@ pub struct Bundle<T> {
     /// Tokens by the names that the table uses.
     #[serde(skip_serializing_if = "Tokens::is_empty")]
     pub tokens: Tokens,
-    /// CA certificates, PEM, that are trusted beside the public ones.
+    /// CA certificates that are trusted beside the public ones, on every route.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub ca: Vec<String>,
-    /// Who is served; `None` is everyone.
+    pub ca: Vec<CaPem>,
+    /// The subnets whose peers are served; `None` is every peer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<Vec<IpNet>>,
+    /// The proxy through which upstreams are reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream_proxy: Option<UpstreamProxy>,
     /// Whether stdin stays open and its end drains the sidecar.
     pub lifeline: bool,
 }
+
+/// A table that a bundle can carry. It decides what else its sidecar takes from the bundle.
+pub trait BundleTable: DeserializeOwned {
+    /// The keys that its sidecar uses, of [`SPECIAL_KEYS`]. Another of them is an error.
+    const KEYS: &'static [&'static str];
+
+    /// Whether the table may stand in a bundle.
+    ///
+    /// # Errors
+    /// The reason why not.
+    fn fits_bundle(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// The keys of a bundle that only some sidecars use.
+pub const SPECIAL_KEYS: [&str; 3] = ["tokens", "ca", "upstream_proxy"];
 
 /// Why a bundle was not taken. Never quotes what stands outside the table.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +109,15 @@ const DEADLINE: Duration = Duration::from_secs(10);
 impl<T> Bundle<T> {
     /// A bundle of the current version with nothing but a table.
     pub fn new(table: T) -> Self {
-        Self { version: 1, table, tokens: Tokens::new(), ca: Vec::new(), from: None, lifeline: false }
+        Self {
+            version: 1,
+            table,
+            tokens: Tokens::new(),
+            ca: Vec::new(),
+            from: None,
+            upstream_proxy: None,
+            lifeline: false,
+        }
     }
 
     /// The line to write, newline included.
@@ -107,7 +137,7 @@ impl<T> Bundle<T> {
     }
 }
 
-impl<T: DeserializeOwned> Bundle<T> {
+impl<T: BundleTable> Bundle<T> {
     /// Parses the line, with or without its newline.
     ///
     /// # Errors
@@ -121,6 +151,11 @@ impl<T: DeserializeOwned> Bundle<T> {
         for (key, value) in object {
             let shape = |expected: &str| BundleError::Key(format!("expected `{key}` to be {expected}"));
             match key.as_str() {
+                useless if SPECIAL_KEYS.contains(&useless) && !T::KEYS.contains(&useless) => {
+                    return Err(BundleError::Key(format!(
+                        "unexpected key `{useless}`: this sidecar does not use it"
+                    )));
+                }
                 "version" => version = Some(value),
                 "table" => {
                     let parsed = serde_json::from_value::<T>(value);
@@ -131,12 +166,21 @@ impl<T: DeserializeOwned> Bundle<T> {
                         .map_err(|_| shape("an object of strings that are tokens"))?;
                 }
                 "ca" => {
-                    bundle.ca = serde_json::from_value(value).map_err(|_| shape("a list of PEM strings"))?;
+                    let serde_json::Value::Array(texts) = value else {
+                        return Err(shape("a list of PEM texts"));
+                    };
+                    bundle.ca = texts.iter().enumerate().map(authority).collect::<Result<_, _>>()?;
                 }
                 "from" => {
                     // A `null` is no list: it must not mean that everyone is served.
                     let subnets = serde_json::from_value(value).map_err(|_| shape("a list of subnets"))?;
                     bundle.from = Some(subnets);
+                }
+                "upstream_proxy" => {
+                    let proxy = serde_json::from_value(value).map_err(|_| {
+                        shape("an object with `url`, http://[USER:PASSWORD@]HOST[:PORT], and perhaps `no_proxy`")
+                    })?;
+                    bundle.upstream_proxy = Some(proxy);
                 }
                 "lifeline" => bundle.lifeline = value.as_bool().ok_or_else(|| shape("true or false"))?,
                 unknown => return Err(BundleError::Key(format!("unknown key `{}`", escape(unknown)))),
@@ -146,8 +190,9 @@ impl<T: DeserializeOwned> Bundle<T> {
             return Err(BundleError::Key("expected `version` to be 1".into()));
         }
         let table = table.ok_or_else(|| BundleError::Key("expected a `table`".into()))?;
-        let Bundle { tokens, ca, from, lifeline, .. } = bundle;
-        Ok(Self { version: 1, table, tokens, ca, from, lifeline })
+        table.fits_bundle().map_err(|reason| BundleError::Key(format!("table: {reason}")))?;
+        let Bundle { tokens, ca, from, upstream_proxy, lifeline, .. } = bundle;
+        Ok(Self { version: 1, table, tokens, ca, from, upstream_proxy, lifeline })
     }
 
     /// Reads the bundle from stdin's first line, without waiting for its end.
@@ -168,6 +213,14 @@ impl<T: DeserializeOwned> Bundle<T> {
             None => Err(BundleError::Short),
         }
     }
+}
+
+/// One CA of a bundle, by its place in the list.
+fn authority((n, value): (usize, &serde_json::Value)) -> Result<CaPem, BundleError> {
+    let Some(text) = value.as_str() else {
+        return Err(BundleError::Key(format!("ca[{n}]: expected a PEM text")));
+    };
+    CaPem::parse(text.as_bytes()).map_err(|error| BundleError::Key(format!("ca[{n}]: {error}")))
 }
 
 /// The fault of a table that is known to be wrong, and its place in the line, for which it is read again.
@@ -258,41 +311,67 @@ pub async fn follow(
 mod tests {
     use super::*;
     use crate::ports::PortTable;
+    use crate::routes::RouteTable;
     use crate::token::Token;
+    use crate::upstream_proxy::NoProxy;
 
     const TABLE: &str = r#""table":{"forwards":[{"listen":1,"upstream":"a:1"}]}"#;
 
-    fn parse(text: &str) -> Result<Bundle<PortTable>, BundleError> {
+    const ROUTES: &str = r#""table":{"routes":[{"path":"/a/","upstream":"https://a","auth":{"scheme":"bearer"},"token_env":"T"}]}"#;
+
+    fn parse(text: &str) -> Result<Bundle<RouteTable>, BundleError> {
         Bundle::parse(text.as_bytes())
     }
 
     #[test]
     fn what_the_launcher_writes_the_sidecar_reads() {
-        let mut bundle = parse(&format!("{{\"version\":1,{TABLE}}}")).unwrap();
+        let mut bundle = parse(&format!("{{\"version\":1,{ROUTES}}}")).unwrap();
         bundle.tokens.insert("CRED_PROXY_TOKEN_0".into(), Token::parse("secret-12".into()).unwrap());
-        bundle.ca.push("PEM".into());
+        let url = "http://me:hunter2@proxy.test:3128".parse().unwrap();
+        bundle.upstream_proxy = Some(UpstreamProxy { url, no_proxy: NoProxy::parse("corp.test") });
         bundle.from = Some(vec!["10.201.7.0/28".parse().unwrap()]);
         bundle.lifeline = true;
-        assert_eq!(Bundle::parse(&bundle.to_line().unwrap()).unwrap(), bundle);
+        let line = bundle.to_line().unwrap();
+        assert!(line.windows(7).any(|bytes| bytes == b"hunter2"));
+        assert_eq!(Bundle::parse(&line).unwrap(), bundle);
+        let shown = format!("{bundle:?}");
+        assert!(!shown.contains("hunter2") && !shown.contains("secret-12"), "{shown}");
+    }
+
+    #[test]
+    fn a_key_that_the_sidecar_has_no_use_for_is_refused() {
+        for (key, value) in [("tokens", "{}"), ("ca", "[]"), ("upstream_proxy", "{\"url\":\"hunter2\"}")] {
+            let text = format!("{{\"version\":1,{TABLE},\"{key}\":{value}}}");
+            let error = Bundle::<PortTable>::parse(text.as_bytes()).unwrap_err().to_string();
+            assert_eq!(error, format!("stdin: bundle: unexpected key `{key}`: this sidecar does not use it"));
+        }
     }
 
     #[test]
     fn a_wrong_bundle_is_refused_and_its_secrets_are_not_quoted() {
         for (text, expected) in [
-            (format!("{{{TABLE}}}"), "`version` to be 1"),
-            (format!("{{\"version\":2,{TABLE}}}"), "`version` to be 1"),
+            (format!("{{{ROUTES}}}"), "`version` to be 1"),
+            (format!("{{\"version\":2,{ROUTES}}}"), "`version` to be 1"),
             ("{\"version\":1}".into(), "expected a `table`"),
-            (format!("{{\"version\":1,{TABLE},\"extra\":\"hunter2\"}}"), "unknown key `extra`"),
-            (format!("{{\"version\":1,{TABLE},\"tokens\":\"hunter2\"}}"), "expected `tokens`"),
-            (format!("{{\"version\":1,{TABLE},\"tokens\":{{\"A\":\"hunter2\\n\"}}}}"), "expected `tokens`"),
-            (format!("{{\"version\":1,{TABLE},\"from\":[\"hunter2\"]}}"), "expected `from`"),
-            (format!("{{\"version\":1,{TABLE},\"from\":null}}"), "expected `from`"),
-            (format!("{{\"version\":1,{TABLE},\"lifeline\":\"hunter2\"}}"), "expected `lifeline`"),
+            (format!("{{\"version\":1,{ROUTES},\"extra\":\"hunter2\"}}"), "unknown key `extra`"),
+            (format!("{{\"version\":1,{ROUTES},\"tokens\":\"hunter2\"}}"), "expected `tokens`"),
+            (format!("{{\"version\":1,{ROUTES},\"tokens\":{{\"A\":\"hunter2\\n\"}}}}"), "expected `tokens`"),
+            (format!("{{\"version\":1,{ROUTES},\"from\":[\"hunter2\"]}}"), "expected `from`"),
+            (format!("{{\"version\":1,{ROUTES},\"from\":null}}"), "expected `from`"),
+            (format!("{{\"version\":1,{ROUTES},\"lifeline\":\"hunter2\"}}"), "expected `lifeline`"),
+            (format!("{{\"version\":1,{ROUTES},\"ca\":\"hunter2\"}}"), "expected `ca` to be a list"),
+            (format!("{{\"version\":1,{ROUTES},\"ca\":[\"hunter2\"]}}"), "ca[0]: no certificate found"),
+            (format!("{{\"version\":1,{ROUTES},\"ca\":[[\"hunter2\"]]}}"), "ca[0]: expected a PEM text"),
+            (
+                format!("{{\"version\":1,{ROUTES},\"upstream_proxy\":\"hunter2\"}}"),
+                "expected `upstream_proxy`",
+            ),
+            (format!("{{\"version\":1,{ROUTES},\"upstream_proxy\":null}}"), "expected `upstream_proxy`"),
             ("[\"hunter2\"]".into(), "no JSON object"),
             ("{\"hunter2\"".into(), "no JSON object"),
             (
-                "{\"version\":1,\"table\":{\"forwards\":[]}}".into(),
-                "stdin:1:23: bundle: table: expected at least one row",
+                "{\"version\":1,\"table\":{\"routes\":[]}}".into(),
+                "stdin:1:23: bundle: table: expected at least one route",
             ),
         ] {
             let error = parse(&text).unwrap_err().to_string();

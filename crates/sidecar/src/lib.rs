@@ -7,6 +7,7 @@
 //! |---|---|
 //! | a port table, a route table | [`ports`], [`routes`] |
 //! | the bundle over stdin, its tokens, the lifeline | [`bundle`], [`token`] |
+//! | CA certificates, the proxy in front of upstreams | [`ca`], [`upstream_proxy`] |
 //! | command line, environment, exit codes, messages | [`command`], [`exit`] |
 //! | readiness line, admin endpoint, healthcheck | [`ready`], [`admin`], [`healthcheck`] |
 //! | listeners and who is served | [`listen`] |
@@ -21,6 +22,7 @@
 pub mod address;
 pub mod admin;
 pub mod bundle;
+pub mod ca;
 pub mod command;
 pub mod drain;
 pub mod exit;
@@ -34,4 +36,5 @@ pub mod routes;
 pub mod table;
 pub mod token;
 pub mod upstream;
+pub mod upstream_proxy;
 pub mod workers;

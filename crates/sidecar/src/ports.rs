@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::bundle::BundleTable;
 use crate::upstream::{Upstream, UpstreamError, parse_port};
 
 /// A port table: at least one row, no listener twice, no alias twice.
@@ -85,6 +86,10 @@ pub enum RowError {
     /// A name that would spoil a log line.
     #[error("expected an alias of 1 to 64 characters without control characters, found {0:?}")]
     Alias(String),
+}
+
+impl BundleTable for PortTable {
+    const KEYS: &'static [&'static str] = &[];
 }
 
 impl PortTable {

@@ -6,6 +6,7 @@ mod parts;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -13,6 +14,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use allow::{Method, Pattern, Rule};
 pub use auth::{Auth, FieldFormat};
 pub use parts::{PartError, RoutePath, TokenName, UpstreamUrl};
+
+use crate::bundle::BundleTable;
+use crate::ca::CaPem;
 
 /// A route table: at least one route, no path twice.
 ///
@@ -26,7 +30,9 @@ pub use parts::{PartError, RoutePath, TokenName, UpstreamUrl};
 ///     "allow": [ { "methods": ["POST"], "path": "/v1/messages" }, { "methods": ["GET"], "path": "/v1/models/**" } ],
 ///     "allow_private_upstream": false,
 ///     "redact": true,
-///     "cookies": false
+///     "cookies": false,
+///     "ca": [],
+///     "ca_file": null
 /// } ] }"#;
 /// let table: RouteTable = serde_json::from_str(text).unwrap();
 /// assert_eq!(table.routes()[0].path.as_str(), "/anthropic/");
@@ -60,6 +66,12 @@ pub struct Route {
     /// Whether cookies pass.
     #[serde(default)]
     pub cookies: bool,
+    /// CA certificates that are trusted beside the common ones, on this route alone.
+    #[serde(default, deserialize_with = "authorities", skip_serializing_if = "Vec::is_empty")]
+    pub ca: Vec<CaPem>,
+    /// A file with more of them. It is not allowed in a bundle.
+    #[serde(default, deserialize_with = "path", skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
 }
 
 fn yes() -> bool {
@@ -73,6 +85,40 @@ fn yes() -> bool {
 /// The deserializer's, for what is no list of rules.
 pub fn rules<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Rule>>, D::Error> {
     Vec::deserialize(deserializer).map(Some)
+}
+
+/// Reads the CAs of a route. A text in place of the list is not quoted: it may be a private key.
+fn authorities<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<CaPem>, D::Error> {
+    struct Authorities;
+    impl<'de> Visitor<'de> for Authorities {
+        type Value = Vec<CaPem>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of PEM texts")
+        }
+
+        fn visit_str<E: de::Error>(self, _: &str) -> Result<Vec<CaPem>, E> {
+            Err(E::custom("expected a list of PEM texts, found a string"))
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut texts: A) -> Result<Vec<CaPem>, A::Error> {
+            let mut all = Vec::new();
+            while let Some(ca) = texts.next_element()? {
+                all.push(ca);
+            }
+            Ok(all)
+        }
+    }
+    deserializer.deserialize_any(Authorities)
+}
+
+/// Reads a path, which is quoted when the file cannot be read: a PEM text must not be.
+fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    let path = Option::<String>::deserialize(deserializer)?;
+    if path.as_ref().is_some_and(|path| path.contains("-----BEGIN")) {
+        return Err(de::Error::custom("expected `ca_file` to be a path, found PEM text; use `ca` for that"));
+    }
+    Ok(path.map(PathBuf::from))
 }
 
 /// What makes routes no table.
@@ -102,6 +148,25 @@ impl RouteTable {
     /// The routes, in their order.
     pub fn routes(&self) -> &[Route] {
         &self.routes
+    }
+
+    /// The routes, to make another table of.
+    pub fn into_routes(self) -> Vec<Route> {
+        self.routes
+    }
+}
+
+impl BundleTable for RouteTable {
+    const KEYS: &'static [&'static str] = &["tokens", "ca", "upstream_proxy"];
+
+    /// A sidecar has no file system of its own, so the launcher reads the file.
+    fn fits_bundle(&self) -> Result<(), String> {
+        match self.routes.iter().find(|route| route.ca_file.is_some()) {
+            Some(route) => {
+                Err(format!("route {}: `ca_file` is not allowed in a bundle, `ca` is", route.path))
+            }
+            None => Ok(()),
+        }
     }
 }
 

@@ -69,6 +69,11 @@ async fn a_typed_bundle_excludes_a_typed_table_and_ignores_variables() {
     Gate::spawn(typed, Some(&bundle(&echo, ""))).await;
 }
 
+/// A good bundle with a key that a gate has no use for.
+fn useless(key: &str) -> String {
+    format!("{{\"version\":1,\"table\":{{\"forwards\":[{{\"listen\":0,\"upstream\":\"a:1\"}}]}},{key}}}\n")
+}
+
 #[tokio::test]
 async fn a_bad_bundle_is_78() {
     for (line, expected) in [
@@ -84,6 +89,12 @@ async fn a_bad_bundle_is_78() {
             "{\"version\":1,\"table\":{\"forwards\":[{\"listen\":1,\"upstream\":\"a\"}]}}\n",
             "stdin:1:58: bundle: table: expected HOST:PORT, found \"a\"",
         ),
+        (
+            &useless("\"upstream_proxy\":{\"url\":\"http://me:hunter2@p:1\"}"),
+            "unexpected key `upstream_proxy`",
+        ),
+        (&useless("\"tokens\":{\"A\":\"hunter2-hunter2\"}"), "unexpected key `tokens`"),
+        (&useless("\"ca\":[]"), "unexpected key `ca`"),
         (&" ".repeat(1024 * 1024 + 10), "longer than 1 MiB"),
     ] {
         let mut command = command("--admin off --stdin-bundle");
@@ -94,6 +105,7 @@ async fn a_bad_bundle_is_78() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(78), "{said}");
         assert!(said.starts_with("ssh-gate: ") && said.contains(expected), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
     }
 }
 

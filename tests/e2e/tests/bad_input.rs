@@ -129,8 +129,16 @@ async fn a_ca_file_without_a_certificate_is_66() {
     manifest["bottles"]["lone"]["cred_proxy"]["routes"][0]["ca_file"] = json!(ca);
     lone.write(&manifest);
     refused(&lone.bash("true").run().await, 66, "could not read the CA file", None);
-    fs::write(&ca, "-----BEGIN PUBLIC KEY-----\n").unwrap();
-    refused(&lone.bash("true").run().await, 66, "holds no PEM certificate", None);
+    for (text, expected) in [
+        ("no markers", "no certificate found"),
+        (
+            "-----BEGIN CERTIFICATE-----\nbm9uc2Vuc2U=\n-----END CERTIFICATE-----\n",
+            "certificate 1 is not a valid X.509 certificate",
+        ),
+    ] {
+        fs::write(&ca, text).unwrap();
+        refused(&lone.bash("true").run().await, 66, expected, None);
+    }
     nothing_remains(&engine, &lone).await;
 }
 

@@ -215,7 +215,10 @@ async fn a_sidecar_that_cannot_become_ready_is_75_in_its_own_words() {
     let (environment, engine) = begin();
     let lone = Lone::new(&environment, "unready");
     let ca = lone.folder().join("ca.pem");
-    std::fs::write(&ca, "-----BEGIN CERTIFICATE-----\nbm90IGE=\n-----END CERTIFICATE-----\n").unwrap();
+    // Laid out as a certificate, which is all that the launcher can see, of a version that TLS lacks.
+    let pem =
+        "-----BEGIN CERTIFICATE-----\nMBkwEqADAgEFAgEBMAAwADAAMAAwADAAAwEA\n-----END CERTIFICATE-----\n";
+    std::fs::write(&ca, pem).unwrap();
     let mut manifest = lone.manifest();
     manifest["bottles"]["lone"]["cred_proxy"]["routes"][0]["ca_file"] = json!(ca);
     lone.write(&manifest);

@@ -195,6 +195,8 @@ fn sidecars(
             allow_private_upstream: route.allow_private_upstream,
             redact: route.redact,
             cookies: route.cookies,
+            ca: Vec::new(),
+            ca_file: None,
         });
         let table = Table::Routes(RouteTable::from_routes(routes)?);
         add("cred-proxy", table, Some(settings.cred_proxy_port))?;
