@@ -173,9 +173,12 @@ fn configure(
 }
 
 /// The cryptography: in one place, so that it can be another.
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
 /// As many as the library keeps for one server, and a route has one.
 const SESSIONS: usize = 8;
+
+#[cfg(test)]
+mod tests;

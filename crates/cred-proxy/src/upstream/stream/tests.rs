@@ -8,7 +8,7 @@ use testbed::pki::Ca;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
-use crate::upstream::provider;
+use crate::upstream::trust::provider;
 
 type Server = tokio_rustls::server::TlsStream<DuplexStream>;
 
