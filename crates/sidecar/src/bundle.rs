@@ -128,12 +128,30 @@ impl<T> Bundle<T> {
     where
         T: Serialize,
     {
-        let mut line = Zeroizing::new(serde_json::to_vec(self)?);
-        line.push(b'\n');
-        if line.len() > MAX_BYTES {
+        let mut length = Length(1);
+        serde_json::to_writer(&mut length, self)?;
+        if length.0 > MAX_BYTES {
             return Err(io::Error::other("the bundle is longer than 1 MiB"));
         }
+        // Sized beforehand: a vector that grows would leave copies of the tokens behind.
+        let mut line = Zeroizing::new(Vec::with_capacity(length.0));
+        serde_json::to_writer(&mut *line, self)?;
+        line.push(b'\n');
         Ok(line)
+    }
+}
+
+/// Counts what is written.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -318,6 +336,16 @@ mod tests {
     const TABLE: &str = r#""table":{"forwards":[{"listen":1,"upstream":"a:1"}]}"#;
 
     const ROUTES: &str = r#""table":{"routes":[{"path":"/a/","upstream":"https://a","auth":{"scheme":"bearer"},"token_env":"T"}]}"#;
+
+    #[test]
+    fn a_line_is_written_without_leaving_copies_of_its_tokens() {
+        let mut bundle = Bundle::new(());
+        for n in 0..100 {
+            bundle.tokens.insert(format!("T{n}"), Token::parse(format!("secret-{n}")).unwrap());
+            let line = bundle.to_line().unwrap();
+            assert_eq!((line.last(), line.capacity()), (Some(&b'\n'), line.len()));
+        }
+    }
 
     fn parse(text: &str) -> Result<Bundle<RouteTable>, BundleError> {
         Bundle::parse(text.as_bytes())

@@ -133,11 +133,22 @@ pub fn escape(text: &str) -> String {
     safe
 }
 
-/// Whether a character steers what a reader sees: a control character, a bidirectional or another
-/// invisible format character.
+/// Whether a character steers what a reader sees: a control character, a separator of lines, a
+/// bidirectional or another invisible format character.
 pub fn steers(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(
+            c,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
 }
 
 #[cfg(test)]
@@ -157,6 +168,17 @@ mod tests {
     #[test]
     fn what_a_peer_sent_cannot_steer_a_terminal() {
         assert_eq!(escape("a\x1b[2Jb\n\u{202e}c é"), "a\\u{1b}[2Jb\\n\\u{202e}c é");
+    }
+
+    #[test]
+    fn every_character_that_is_not_seen_is_escaped() {
+        // Of general category Cf, Zl and Zp in Unicode 16: bidirectional marks, line separators, tags, ...
+        for c in "\u{ad}\u{61c}\u{180e}\u{200b}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2060}\u{2064}\u{2066}\u{206f}\u{feff}\u{fff9}\u{fffb}\u{e0001}\u{e007f}"
+            .chars()
+        {
+            assert!(steers(c), "{c:?}");
+        }
+        assert!(!"é\u{301}\u{30a2}\u{1f512}\u{fffd}".chars().any(steers));
     }
 
     #[test]

@@ -127,8 +127,9 @@ impl Fields {
             }
             for c in quoted.chars() {
                 if steers(c) {
-                    // None of them is behind U+FFFF.
-                    let _ = write!(line, "\\u{:04x}", u32::from(c));
+                    for unit in c.encode_utf16(&mut [0; 2]) {
+                        let _ = write!(line, "\\u{unit:04x}");
+                    }
                 } else {
                     line.push(c);
                 }
