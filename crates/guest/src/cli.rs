@@ -6,12 +6,13 @@ use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 use serde_json::json;
 
 use crate::{
-    address::Address,
+    address::{Address, HostPort},
+    connect,
     idle::idle,
     listener::SocketMode,
     note::{announce, chain, note},
     relay::{self, Ended, Relay, Traffic},
-    seal::seal,
+    seal,
 };
 
 /// The helper inside the agent's container of a claude-bottle.
@@ -33,15 +34,48 @@ enum Command {
     /// and SIGINT stop accepting, remove the socket and give open connections two seconds; a
     /// second signal ends at once, with exit code 1. SIGHUP and a closed stdout or stderr do not end it.
     Relay(RelayArgs),
+    /// Connect stdin and stdout to a TCP port, for OpenSSH's ProxyCommand
+    ///
+    /// Copies bytes both ways. At the end of stdin, the upstream sees the end and may still answer.
+    /// When the upstream has finished sending, stdout is closed and stdin is still copied. The exit
+    /// code is 0 when both have ended, and 1 if the upstream cannot be reached or resets the
+    /// connection. The timeout for connecting is 10 seconds, including name resolution. In
+    /// ssh_config, `ProxyCommand bottle-guest connect [%h]:%p` works for names and for addresses.
+    Connect(ConnectArgs),
     /// Delete the default routes of this network namespace, IPv4 and IPv6
     ///
     /// Needs NET_ADMIN. Prints one line of JSON, {"event":"sealed","removed":N}, when none is
-    /// left; that none was there is success.
-    Seal,
+    /// left. N may be 0.
+    Seal(SealArgs),
     /// Do nothing but reap orphaned processes, as PID 1, until SIGTERM or SIGINT
     Idle,
     /// The isolation proof (not yet)
     Probe,
+}
+
+#[derive(Debug, Args)]
+struct ConnectArgs {
+    /// Where to connect to: HOST:PORT, or [HOST]:PORT for an IPv6 address
+    #[arg(value_name = "HOST:PORT", value_parser = upstream)]
+    upstream: HostPort,
+}
+
+/// Port 0 is for listening only.
+fn upstream(text: &str) -> Result<HostPort, Box<dyn Error + Send + Sync>> {
+    let upstream: HostPort = text.parse()?;
+    if upstream.port == 0 { Err("expected a port between 1 and 65535, found 0".into()) } else { Ok(upstream) }
+}
+
+#[derive(Debug, Args)]
+struct SealArgs {
+    /// Check that no default route is left, and delete nothing
+    ///
+    /// Needs no capability. Reads /proc/net/route and /proc/net/ipv6_route, and lists the routes
+    /// over rtnetlink as well. Prints {"event":"checked"} if there is no default route. Otherwise
+    /// the message names the interface and the gateway of each, and the exit code is 1. Routes of
+    /// type unreachable do not count.
+    #[arg(long)]
+    check: bool,
 }
 
 #[derive(Debug, Args)]
@@ -74,7 +108,18 @@ struct RelayArgs {
 pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Relay(args) => run_relay(args),
-        Command::Seal => match seal() {
+        Command::Connect(ConnectArgs { upstream }) => match connect::run(&upstream) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
+        },
+        Command::Seal(SealArgs { check: true }) => match seal::check() {
+            Ok(()) => {
+                announce(&json!({ "event": "checked" }));
+                ExitCode::SUCCESS
+            }
+            Err(error) => failed(&error),
+        },
+        Command::Seal(SealArgs { check: false }) => match seal::seal() {
             Ok(removed) => {
                 announce(&json!({ "event": "sealed", "removed": removed }));
                 ExitCode::SUCCESS
@@ -93,7 +138,7 @@ pub fn run(cli: Cli) -> ExitCode {
 }
 
 fn run_relay(args: RelayArgs) -> ExitCode {
-    if args.mode.is_some() && matches!(args.listen, Address::Tcp { .. }) {
+    if args.mode.is_some() && matches!(args.listen, Address::Tcp(_)) {
         let text = "--mode is for a Unix socket; --listen is a TCP port";
         Cli::command().error(ErrorKind::ArgumentConflict, text).exit();
     }

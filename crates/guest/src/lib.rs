@@ -4,7 +4,8 @@
 //!   agent list keys and sign, and nothing else: no key is removed, added or locked, and no
 //!   provider library is loaded.
 //! * [`seal`] takes the default routes away, so that a direct connection to the outside fails
-//!   at once instead of hanging.
+//!   at once instead of hanging. It also checks from inside the agent's container that none is left.
+//! * [`connect`] joins stdin and stdout to a TCP port, as OpenSSH's `ProxyCommand` needs it.
 //! * [`idle`] is the container's first process where the image has nothing better.
 //!
 //! Nothing here holds a secret: a relay carries signatures, never keys.
@@ -13,12 +14,15 @@
 
 pub mod address;
 pub mod agent_message;
+pub mod carry;
 pub mod cli;
+pub mod connect;
 pub mod filter;
 pub mod idle;
 pub mod listener;
 pub mod note;
 pub mod relay;
+pub mod route_table;
 pub mod rtnetlink;
 pub mod seal;
 pub mod signals;

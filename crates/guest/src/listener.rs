@@ -14,7 +14,7 @@ use rustix::{fs::Mode, process::umask};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_util::either::Either;
 
-use crate::address::{Address, Stream};
+use crate::address::{Address, HostPort, Stream};
 
 /// A bound listener.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Listener {
     pub async fn bind(address: &Address, mode: SocketMode) -> Result<Self, BindError> {
         let refused = |source| BindError::Bind { address: address.clone(), source };
         match address {
-            Address::Tcp { host, port } => {
+            Address::Tcp(HostPort { host, port }) => {
                 TcpListener::bind((host.as_str(), *port)).await.map(Self::Tcp).map_err(refused)
             }
             Address::Unix(path) => {
@@ -89,7 +89,7 @@ impl Listener {
             Self::Unix(_, file) => Ok(Address::Unix(file.path.clone())),
             Self::Tcp(listener) => {
                 let bound = listener.local_addr()?;
-                Ok(Address::Tcp { host: bound.ip().to_string(), port: bound.port() })
+                Ok(Address::Tcp(HostPort { host: bound.ip().to_string(), port: bound.port() }))
             }
         }
     }

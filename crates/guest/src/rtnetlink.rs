@@ -2,12 +2,14 @@
 //!
 //! Only what a seal needs, and no external program: the guest runs in images that have none.
 
-use std::{io, os::fd::OwnedFd, time::Duration};
+use std::{io, net::IpAddr, os::fd::OwnedFd, time::Duration};
 
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netlink::SocketAddrNetlink, recv,
-    send, socket_with, sockopt,
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netdevice::index_to_name,
+    netlink::SocketAddrNetlink, recv, send, socket_with, sockopt,
 };
+
+use crate::route_table::{DefaultRoute, Family};
 
 /// A socket to the kernel's routing tables, those of our network namespace.
 #[derive(Debug)]
@@ -16,18 +18,12 @@ pub struct Routes {
     sequence: u32,
 }
 
-/// An address family that has routes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
 /// A default route that leads somewhere, as the kernel described it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DefaultRoute {
+pub struct Listed {
+    /// The index of its network interface; a route of several hops has none of its own.
+    interface: Option<u32>,
+    gateway: Option<IpAddr>,
     /// struct rtmsg, made fit for a deletion.
     head: [u8; RTMSG],
     /// The attributes that tell it from others.
@@ -58,7 +54,7 @@ impl Routes {
     /// # Errors
     ///
     /// The kernel refuses or does not answer.
-    pub fn defaults(&mut self, family: Family) -> io::Result<Vec<DefaultRoute>> {
+    pub fn defaults(&mut self, family: Family) -> io::Result<Vec<Listed>> {
         let mut head = [0; RTMSG];
         head[0] = family.number();
         self.ask(RTM_GETROUTE, NLM_F_DUMP, &head)?;
@@ -71,12 +67,20 @@ impl Routes {
         Ok(found)
     }
 
+    /// Describes a listed route to a person.
+    #[must_use]
+    pub fn describe(&self, family: Family, route: &Listed) -> DefaultRoute {
+        let name = |index| index_to_name(&self.socket, index).unwrap_or_else(|_| format!("number {index}"));
+        let interface = route.interface.map_or_else(|| "unknown".to_owned(), name);
+        DefaultRoute { family, interface, gateway: route.gateway }
+    }
+
     /// Deletes a route; false if it is no longer there.
     ///
     /// # Errors
     ///
     /// The kernel refuses: without NET_ADMIN it always does.
-    pub fn delete(&mut self, route: &DefaultRoute) -> io::Result<bool> {
+    pub fn delete(&mut self, route: &Listed) -> io::Result<bool> {
         self.ask(RTM_DELROUTE, NLM_F_ACK, &[&route.head[..], &route.attributes].concat())?;
         match self.answers(|_, _| ()) {
             Ok(()) => Ok(true),
@@ -156,7 +160,7 @@ impl<'a> Message<'a> {
 
 /// Makes an order to delete of a route's description, if it is a default route that leads
 /// somewhere.
-fn default_route(payload: &[u8]) -> Option<DefaultRoute> {
+fn default_route(payload: &[u8]) -> Option<Listed> {
     let mut head: [u8; RTMSG] = array(payload, 0)?;
     if head[RTM_DST_LEN] != 0 || head[RTM_TYPE] != RTN_UNICAST {
         return None;
@@ -179,11 +183,20 @@ fn default_route(payload: &[u8]) -> Option<DefaultRoute> {
         _ => false,
     };
     let mut attributes = Vec::new();
-    for (_, whole) in found.into_iter().filter(|&(kind, _)| named(kind)) {
-        attributes.extend(whole);
+    for (_, whole) in found.iter().filter(|&&(kind, _)| named(kind)) {
+        attributes.extend(*whole);
         attributes.resize(aligned(attributes.len()), 0);
     }
-    Some(DefaultRoute { head, attributes })
+    let value = |kind| found.iter().find(|&&(found, _)| found == kind).map(|(_, whole)| &whole[ATTRIBUTE..]);
+    let interface = value(RTA_OIF).and_then(|value| array(value, 0)).map(u32::from_ne_bytes);
+    // An IPv4 route by way of an IPv6 gateway has RTA_VIA, which begins with the family.
+    let gateway = value(RTA_GATEWAY).or_else(|| value(RTA_VIA)?.get(2..)).and_then(address);
+    Some(Listed { interface, gateway, head, attributes })
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = || <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
+    v4().or_else(|| <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from))
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -256,5 +269,32 @@ mod tests {
         assert_eq!(default_route(&described(0, 7)), None);
         let found = default_route(&described(0, RTN_UNICAST)).unwrap();
         assert_eq!(found.head, [2, 0, 0, 0, 254, 3, 0, RTN_UNICAST, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_default_route_has_its_interface_and_its_gateway() {
+        let attribute = |kind: u16, value: &[u8]| {
+            let length = u16::try_from(ATTRIBUTE + value.len()).unwrap();
+            let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+            bytes.extend(value);
+            bytes.resize(aligned(bytes.len()), 0);
+            bytes
+        };
+        let v6: [u8; 16] = "fd00::1".parse::<std::net::Ipv6Addr>().unwrap().octets();
+        let via = [&[AF_INET6, 0], &v6[..]].concat();
+        for (kind, value, expected) in [
+            (RTA_GATEWAY, &[192, 0, 2, 1][..], Some("192.0.2.1")),
+            (RTA_GATEWAY, &v6, Some("fd00::1")),
+            (RTA_VIA, &via, Some("fd00::1")),
+            (RTA_VIA, &[0], None),
+            (RTA_GATEWAY, &[1, 2, 3], None),
+        ] {
+            let mut payload = vec![2, 0, 0, 0, 254, 3, 0, RTN_UNICAST, 0, 0, 0, 0];
+            payload.extend(attribute(RTA_OIF, &7u32.to_ne_bytes()));
+            payload.extend(attribute(kind, value));
+            let found = default_route(&payload).unwrap();
+            assert_eq!(found.interface, Some(7));
+            assert_eq!(found.gateway, expected.map(|text| text.parse().unwrap()), "{kind} {value:?}");
+        }
     }
 }

@@ -1,11 +1,14 @@
-//! The seal: no default route is left in our network namespace, and that is looked up again.
+//! The seal: no default route is left in our network namespace, and that is read back.
 //!
 //! A direct connection to the outside then fails at once with ENETUNREACH. What the gate and
 //! the proxies need, the internal subnet's own route, stays.
 
 use std::{fmt, fs, io};
 
-use crate::rtnetlink::{Family, Routes};
+use crate::{
+    route_table::{DefaultRoute, Family, TableError, parse_v4, parse_v6},
+    rtnetlink::Routes,
+};
 
 /// Deletes the default routes of both families and returns how many there were.
 ///
@@ -18,17 +21,54 @@ pub fn seal() -> Result<usize, SealError> {
     for family in [Family::V4, Family::V6] {
         removed += empty(&mut routes, family)?;
     }
-    for (path, defaults) in TABLES {
-        let table = match fs::read_to_string(path) {
-            // A kernel without IPv6.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            outcome => outcome.map_err(|source| SealError::Read { path, source })?,
-        };
-        if let Some(device) = defaults(&table) {
-            return Err(SealError::Remains(format!("{path}, device {}", device.escape_debug())));
-        }
-    }
+    check()?;
     Ok(removed)
+}
+
+/// Succeeds if no default route of either family is left. Deletes nothing, needs no capability.
+///
+/// Each source sees what the other does not:
+///
+/// * `/proc/net` shows routes that an answer over rtnetlink leaves out.
+/// * rtnetlink shows the IPv4 tables other than the main one. gVisor shows its IPv6 routes only
+///   there: its `/proc/net/ipv6_route` is always empty (`task_net.go`).
+///
+/// # Errors
+///
+/// A default route is left, or the tables cannot be read.
+pub fn check() -> Result<(), SealError> {
+    let mut routes = Routes::open().map_err(SealError::Open)?;
+    let mut left = Vec::new();
+    for family in [Family::V4, Family::V6] {
+        let mut found = read(family)?;
+        if found.is_empty() {
+            let listed = routes.defaults(family).map_err(|source| SealError::List { family, source })?;
+            found.extend(listed.iter().map(|route| routes.describe(family, route)));
+        }
+        left.extend(found);
+    }
+    if left.is_empty() { Ok(()) } else { Err(SealError::Remains(Remaining(left))) }
+}
+
+/// The default routes of one family in `/proc/net`, which other code of the kernel writes than
+/// rtnetlink's.
+fn read(family: Family) -> Result<Vec<DefaultRoute>, SealError> {
+    let path = match family {
+        Family::V4 => "/proc/net/route",
+        Family::V6 => "/proc/net/ipv6_route",
+    };
+    let table = match fs::read_to_string(path) {
+        // A kernel without IPv6.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && family == Family::V6 => {
+            return Ok(Vec::new());
+        }
+        outcome => outcome.map_err(|source| SealError::Read { path, source })?,
+    };
+    let parsed = match family {
+        Family::V4 => parse_v4(&table),
+        Family::V6 => parse_v6(&table),
+    };
+    parsed.map_err(|source| SealError::Parse { path, source })
 }
 
 /// Deletes until the kernel lists none: one deletion may take several routes or only one hop.
@@ -44,44 +84,8 @@ fn empty(routes: &mut Routes, family: Family) -> Result<usize, SealError> {
             removed += usize::from(deleted);
         }
     }
-    Err(SealError::Remains(family.to_string()))
+    Err(SealError::Returns { family })
 }
-
-/// The device of a default route in /proc/net/route that leads somewhere.
-fn default_v4(table: &str) -> Option<&str> {
-    table.lines().skip(1).find_map(|row| {
-        let columns: Vec<_> = row.split_ascii_whitespace().collect();
-        let [device, destination, _gateway, flags, _, _, _, mask, ..] = columns[..] else { return None };
-        (is_zero(destination) && is_zero(mask) && !is_rejected(flags)).then_some(device)
-    })
-}
-
-/// The device of a default route in /proc/net/ipv6_route that leads somewhere; the kernel's own
-/// last row, an `unreachable` default on `lo`, does not.
-fn default_v6(table: &str) -> Option<&str> {
-    table.lines().find_map(|row| {
-        let columns: Vec<_> = row.split_ascii_whitespace().collect();
-        let [destination, prefix, _, _, _, _, _, _, flags, device] = columns[..] else { return None };
-        (is_zero(destination) && is_zero(prefix) && !is_rejected(flags)).then_some(device)
-    })
-}
-
-fn is_zero(hexadecimal: &str) -> bool {
-    hexadecimal.bytes().all(|digit| digit == b'0')
-}
-
-fn is_rejected(flags: &str) -> bool {
-    u32::from_str_radix(flags, 16).is_ok_and(|flags| flags & RTF_REJECT != 0)
-}
-
-/// linux/route.h: a route that answers "unreachable".
-const RTF_REJECT: u32 = 0x0200;
-
-/// Finds a default route in a table of the kernel's.
-type Finder = fn(&str) -> Option<&str>;
-
-/// The second opinion: these tables are written by other code of the kernel than rtnetlink's.
-const TABLES: [(&str, Finder); 2] = [("/proc/net/route", default_v4), ("/proc/net/ipv6_route", default_v6)];
 
 /// More routes than a container ever has; ends a race with something that puts them back.
 const ROUNDS: usize = 64;
@@ -116,46 +120,35 @@ pub enum SealError {
         /// Why.
         source: io::Error,
     },
-    /// Deleted, and there all the same.
+    /// The text of a table is not as expected.
+    #[error("could not parse `{path}`")]
+    Parse {
+        /// Which table.
+        path: &'static str,
+        /// Where.
+        source: TableError,
+    },
+    /// Deleted again and again.
+    #[error("a default route remains: {family}, added again after each deletion")]
+    Returns {
+        /// Whose.
+        family: Family,
+    },
+    /// Not deleted, or deleted and there all the same.
     #[error("a default route remains: {0}")]
-    Remains(String),
+    Remains(Remaining),
 }
 
-impl fmt::Display for Family {
+/// The default routes that are left, at least one.
+#[derive(Debug)]
+pub struct Remaining(Vec<DefaultRoute>);
+
+impl fmt::Display for Remaining {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const V4: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
-        eth0\t0007C90A\t00000000\t0001\t0\t0\t0\tF0FFFFFF\t0\t0\t0\n";
-    const V6: &str = "fd000001000000000000000000000000 40 00000000000000000000000000000000 00 \
-        00000000000000000000000000000000 00000100 00000001 00000000 00000001     eth0\n\
-        00000000000000000000000000000000 00 00000000000000000000000000000000 00 \
-        00000000000000000000000000000000 ffffffff 00000001 00000000 00200200       lo\n";
-
-    #[test]
-    fn a_subnet_and_an_unreachable_default_are_no_way_out() {
-        assert_eq!(default_v4(V4), None);
-        assert_eq!(default_v4(""), None);
-        assert_eq!(default_v6(V6), None);
-    }
-
-    #[test]
-    fn a_default_route_is_seen() {
-        let v4 = format!("{V4}eth0\t00000000\t0107C90A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n");
-        assert_eq!(default_v4(&v4), Some("eth0"));
-        let zeros = "0".repeat(32);
-        let v6 = format!(
-            "{V6}{zeros} 00 {zeros} 00 fd000001000000000000000000000009 00000400 00000001 00000000 00000003 eth0"
-        );
-        assert_eq!(default_v6(&v6), Some("eth0"));
+        for (number, route) in self.0.iter().enumerate() {
+            let separator = if number == 0 { "" } else { "; " };
+            write!(f, "{separator}{route}")?;
+        }
+        Ok(())
     }
 }

@@ -14,7 +14,7 @@ fn guest(args: &[&str]) -> Output {
 
 #[test]
 fn exit_codes_are_the_documented_ones() {
-    let cases: [(&[&str], i32); 9] = [
+    let cases: [(&[&str], i32); 15] = [
         (&["--help"], 0),
         (&["--version"], 0),
         (&[], 2),
@@ -23,6 +23,12 @@ fn exit_codes_are_the_documented_ones() {
         (&["relay", "--listen", "nowhere", "--connect", "unix:/x"], 2),
         (&["relay", "--listen", "unix:/x", "--connect", "unix:/y", "--mode", "1777"], 2),
         (&["relay", "--listen", "tcp:127.0.0.1:0", "--connect", "unix:/y", "--mode", "0666"], 2),
+        (&["connect"], 2),
+        (&["connect", "gate"], 2),
+        (&["connect", "gate:0"], 2),
+        (&["connect", "::1:22"], 2),
+        (&["connect", "gate:22", "more"], 2),
+        (&["seal", "--check", "more"], 2),
         (&["relay", "--listen", "unix:/nonexistent/x", "--connect", "unix:/y"], 1),
     ];
     for (args, code) in cases {
@@ -50,4 +56,18 @@ fn the_probe_is_not_yet() {
         String::from_utf8(output.stderr).unwrap(),
         "bottle-guest: not yet: the isolation proof comes with a later release\n"
     );
+}
+
+#[test]
+fn help_lists_what_connect_and_the_seal_take() {
+    for (args, expected) in [
+        (&["--help"][..], "connect"),
+        (&["connect", "--help"], "ProxyCommand bottle-guest connect [%h]:%p"),
+        (&["seal", "--help"], "--check"),
+    ] {
+        let help = String::from_utf8(guest(args).stdout).unwrap();
+        // Lines are as long as the terminal is wide.
+        let words: Vec<_> = help.split_whitespace().collect();
+        assert!(words.join(" ").contains(expected), "{args:?}: {help}");
+    }
 }

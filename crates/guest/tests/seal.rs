@@ -16,13 +16,21 @@ fn in_namespace(script: &str) -> Output {
     let ip = Command::new("ip").arg("-Version").output();
     assert!(ip.is_ok(), "ip is needed for this test: install Debian's iproute2");
     let script = format!("set -e; {script}");
-    unshare().args(["--net", "sh", "-c", &script, GUEST]).output().expect(UNSHARE_IS_MISSING)
+    unshare().args(["--net", "--mount", "sh", "-c", &script, GUEST]).output().expect(UNSHARE_IS_MISSING)
 }
 
 #[track_caller]
 fn succeeded(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Asserts that the check found the routes left, printed `message`, and nothing on stdout.
+#[track_caller]
+fn found(output: &Output, message: &str) {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(output.stdout, b"");
+    assert_eq!(String::from_utf8(output.stderr.clone()).unwrap(), format!("bottle-guest: {message}\n"));
 }
 
 /// A veth pair, because the engine needs this kind of device, too.
@@ -91,4 +99,104 @@ fn without_the_capability_it_fails_and_says_so() {
         told.starts_with("bottle-guest: could not delete an IPv4 default route: Operation not permitted"),
         "{told}"
     );
+}
+
+const CHECKED: &str = "{\"event\":\"checked\"}\n";
+
+/// Puts tables of the test's own in place of the kernel's, after the network has been set up.
+const NO_TABLES: &str = "mount -t tmpfs none /proc; mkdir /proc/net; ";
+const NO_ROUTES: &str =
+    "printf 'Iface\\tDestination\\tGateway\\n' >/proc/net/route; : >/proc/net/ipv6_route; ";
+
+#[test]
+fn the_check_passes_after_the_seal() {
+    let script = format!("{ROUTES} {MORE_ROUTES} \"$0\" seal >&2; \"$0\" seal --check");
+    assert_eq!(succeeded(&in_namespace(&script)), CHECKED);
+}
+
+#[test]
+fn the_check_passes_where_no_route_ever_was() {
+    assert_eq!(succeeded(&in_namespace("\"$0\" seal --check")), CHECKED);
+}
+
+#[test]
+fn the_check_needs_no_capability() {
+    let script = format!("{ROUTES} \"$0\" seal >&2; setpriv --bounding-set -all \"$0\" seal --check");
+    assert_eq!(succeeded(&in_namespace(&script)), CHECKED);
+}
+
+#[test]
+fn the_check_names_interface_and_gateway_and_deletes_nothing() {
+    let script = format!("{ROUTES} \"$0\" seal --check && exit 9; ip route show default >&2; exit 1");
+    found(
+        &in_namespace(&script),
+        "a default route remains: IPv4, interface v0, gateway 198.51.100.1\ndefault via 198.51.100.1 dev v0 ",
+    );
+}
+
+#[test]
+fn the_check_names_every_default_route_of_both_families() {
+    let script = format!(
+        "{ROUTES} ip route add default dev v0 metric 7; ip -6 route add default via 2001:db8::1 dev v0; \
+         \"$0\" seal --check"
+    );
+    found(
+        &in_namespace(&script),
+        "a default route remains: IPv4, interface v0, gateway 198.51.100.1; \
+         IPv4, interface v0, no gateway; IPv6, interface v0, gateway 2001:db8::1",
+    );
+}
+
+#[test]
+fn the_check_finds_a_default_route_outside_the_main_table() {
+    let script = format!(
+        "{ROUTES} \"$0\" seal >&2; ip route add default via 198.51.100.5 dev v0 table 100; \"$0\" seal --check"
+    );
+    let output = in_namespace(&script);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(told.ends_with("a default route remains: IPv4, interface v0, gateway 198.51.100.5\n"), "{told}");
+}
+
+/// rtnetlink lists nothing here: no route exists.
+#[test]
+fn the_check_does_not_trust_rtnetlink_alone() {
+    let v4 = r"printf 'eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n' >>/proc/net/route; ";
+    let script = format!("{NO_TABLES} {NO_ROUTES} {v4} \"$0\" seal --check");
+    found(&in_namespace(&script), "a default route remains: IPv4, interface eth0, gateway 192.0.2.1");
+
+    let zeros = "0".repeat(32);
+    let v6 = format!(
+        "echo {zeros} 00 {zeros} 00 fd000000000000000000000000000009 00000400 1 0 00000003 eth0 \
+         >/proc/net/ipv6_route; "
+    );
+    let script = format!("{NO_TABLES} {NO_ROUTES} {v6} \"$0\" seal --check");
+    found(&in_namespace(&script), "a default route remains: IPv6, interface eth0, gateway fd00::9");
+}
+
+/// gVisor's `/proc/net/ipv6_route` is empty whatever its routes are.
+#[test]
+fn the_check_does_not_trust_proc_alone() {
+    let script = format!(
+        "{ROUTES} ip -6 route add default via 2001:db8::1 dev v0; {NO_TABLES} {NO_ROUTES} \"$0\" seal --check"
+    );
+    found(
+        &in_namespace(&script),
+        "a default route remains: IPv4, interface v0, gateway 198.51.100.1; \
+         IPv6, interface v0, gateway 2001:db8::1",
+    );
+}
+
+#[test]
+fn the_check_passes_on_a_kernel_without_ipv6() {
+    let script = format!("{NO_TABLES} {NO_ROUTES} rm /proc/net/ipv6_route; \"$0\" seal --check");
+    assert_eq!(succeeded(&in_namespace(&script)), CHECKED);
+}
+
+#[test]
+fn the_check_fails_if_a_table_cannot_be_read_or_understood() {
+    let script = format!("{NO_TABLES} {NO_ROUTES} rm /proc/net/route; \"$0\" seal --check");
+    found(&in_namespace(&script), "could not read `/proc/net/route`: No such file or directory (os error 2)");
+    let script = format!("{NO_TABLES} {NO_ROUTES} echo eth0 >>/proc/net/route; \"$0\" seal --check");
+    found(&in_namespace(&script), "could not parse `/proc/net/route`: line 2 is not a route: `eth0`");
 }
