@@ -99,7 +99,7 @@ impl Drop for Backend {
 ///
 /// # Errors
 ///
-/// Whoever started us is gone already.
+/// The process that started this one is already gone.
 pub fn ready_until_stdin_ends(hello: &serde_json::Value) -> io::Result<()> {
     let mut stdout = io::stdout();
     writeln!(stdout, "{hello}")?;

@@ -1,5 +1,5 @@
-//! The command line, and how a run ends: 0 measured, 1 not measured, 2 a command line that makes no
-//! sense or something that is not supported yet, 130 interrupted with the figures so far printed.
+//! The command line, and how a run ends: 0 measured, 1 not measured, 2 an invalid command line
+//! or something that is not supported yet, 130 interrupted with the figures so far printed.
 
 use std::error::Error;
 use std::io::Write;
@@ -14,7 +14,7 @@ use crate::interrupt::Interrupt;
 use crate::progress::note;
 use crate::report::{Report, Sample};
 
-/// Measures any TCP forwarder and any HTTP reverse proxy beside the bare path
+/// Measure any TCP forwarder and any HTTP reverse proxy next to the bare path
 ///
 /// Aim it only at what is yours: loopback and private addresses, unless --i-own-this-target is given.
 #[derive(Debug, Parser)]
@@ -114,7 +114,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A command line that makes no sense.
+    /// An invalid command line.
     pub fn usage(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { code: 2, error: error.into(), hint: None }
     }
@@ -191,7 +191,7 @@ fn not_yet() -> Failure {
     Failure::usage("not supported yet")
 }
 
-/// Prints the tables of samples that are no comparison, and says how that ended.
+/// Prints the tables of samples that are not a comparison, and returns how that ended.
 pub fn shown(samples: Vec<Sample>) -> Ended {
     let ended = if samples.iter().any(|sample| sample.interrupted) {
         Ended::Interrupted

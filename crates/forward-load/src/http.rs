@@ -1,7 +1,7 @@
 //! What is measured through an HTTP proxy, and the origin behind it.
 //!
-//! The load side speaks plain HTTP/1.1 to a forwarder, and TLS to the origin when there is nothing
-//! between; the origin speaks TLS and checks that the credential arrived. Both check every byte.
+//! The load side uses plain HTTP/1.1 to a forwarder, and TLS to the origin when there is nothing
+//! between; the origin uses TLS and checks that the credential arrived. Both check every byte.
 
 pub mod args;
 pub mod backend;

@@ -1,4 +1,4 @@
-//! What is told on stderr while a measurement runs: a line for each, and nothing else.
+//! Progress on stderr while measurements run: one line each, and nothing else.
 //!
 //! Lines, not a moving bar: they read the same in a log, and redrawing would cost CPU time that the
 //! forwarder is to have.
@@ -17,7 +17,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins now, with so many steps to come (0: nobody knows).
+    /// Begins now, with so many steps to come (0: unknown).
     pub fn begin(steps: usize, quiet: bool) -> Self {
         Self { began: Instant::now(), steps, done: 0, quiet }
     }

@@ -1,4 +1,4 @@
-//! Whom we may load: ourselves and our own network, unless told that the target is ours.
+//! Permitted targets: this machine and private networks, or any target that the user declares as their own.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -20,7 +20,7 @@ pub enum TargetError {
         /// As it was typed.
         target: String,
     },
-    /// It may be somebody else's.
+    /// It may belong to another owner.
     #[error("target `{target}` is {address}, which is neither a loopback nor a private address")]
     NotOurs {
         /// As it was typed.
@@ -35,7 +35,7 @@ pub enum TargetError {
 ///
 /// # Errors
 ///
-/// It has no address, or one that may be somebody else's.
+/// It has no address, or one that may belong to another owner.
 pub fn resolve(target: &str, i_own_this_target: bool) -> Result<SocketAddr, TargetError> {
     let found = target.to_socket_addrs();
     let found: Vec<SocketAddr> =

@@ -76,7 +76,7 @@ fn what_makes_no_sense_or_is_not_there_yet_is_a_usage_error() {
         &["tcp", "pingpong", "--pid", "4194305"],
         &["tcp", "connect", "--size", "5"],
         &["compare", "egress"],
-        &["compare", "tcp", "--peer", "nobody"],
+        &["compare", "tcp", "--peer", "unknown"],
         &["compare", "tcp", "--report", "page.html"],
         &["compare", "tcp", "--scenario", "no such"],
     ] {
@@ -184,8 +184,7 @@ fn comparing(folder: &Path, scenario: &str, script: &str) -> Child {
     child
 }
 
-/// A peer that does not forward, and does not end when it is told to; in `asked` it notes that it
-/// was told.
+/// A peer that does not forward, and ignores the request to end; in `asked` it notes the request.
 fn stubborn(folder: &Path) -> Child {
     let place = folder.display();
     // No other program is on its PATH.

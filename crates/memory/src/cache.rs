@@ -4,12 +4,12 @@
 //!
 //! 1. A layout's class depends on nothing but the layout, so that a block is freed into the class
 //!    that it was allocated from.
-//! 2. A block of a class was allocated by the system with the *class's* layout, whoever asked for it.
+//! 2. A block of a class was allocated by the system with the *class's* layout, not with that of the request.
 //!    So it suits every layout of the class, and the system takes it back with that layout.
-//! 3. A kept block is nobody's: it is in exactly one list of exactly one thread, and its first bytes
+//! 3. A kept block is not in use: it is in exactly one list of exactly one thread, and its first bytes
 //!    are the list's.
 //! 4. Nothing in here allocates, and nothing runs when a thread ends: what an ended thread kept is
-//!    lost. So only threads keep blocks that say so.
+//!    lost. So only threads that opt in keep blocks.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -155,7 +155,7 @@ impl Cache {
     ///
     /// # Safety
     ///
-    /// The block is of that class, and nobody uses it any more.
+    /// The block is of that class, and is no longer in use.
     unsafe fn put(&self, class: Class, block: NonNull<u8>) -> bool {
         let (first, room) = (&self.first[class.number()], &self.room[class.number()]);
         // The first of each class has its place whatever the others take.

@@ -7,7 +7,7 @@
 //! and on another architecture than x86-64 musl's own copies are good.
 //!
 //! This is the one crate with `unsafe` code, and it has nothing else in it: an allocator and a copy
-//! cannot be written without. It depends on nothing and knows nobody.
+//! cannot be written without. It depends on nothing.
 #![allow(unsafe_code)]
 
 mod cache;

@@ -14,9 +14,9 @@ use sidecar::ports::{Forward, PortTable, Row, RowError};
 use sidecar::table;
 use tokio::io::{BufReader, Stdin};
 
-/// Forwards a table of TCP ports to declared hosts, and to nothing else
+/// Forward a table of TCP ports to declared hosts, and only to them
 ///
-/// Bytes pass unchanged, and so does their end: a half-close as a half-close, a reset as a reset.
+/// Bytes pass unchanged. A half-close stays a half-close, and a reset stays a reset.
 #[derive(Debug, Parser)]
 #[command(name = "ssh-gate", version)]
 pub struct Args {
@@ -139,5 +139,5 @@ fn distinct(table: &PortTable, bind: IpAddr) -> Result<(), Failure> {
         .iter()
         .map(|row| listener(row, bind))
         .find(|listener| listener.port() != 0 && !seen.insert(*listener));
-    twice.map_or(Ok(()), |listener| Err(Failure::config(format!("listener {listener} stands twice"))))
+    twice.map_or(Ok(()), |listener| Err(Failure::config(format!("duplicate listener {listener}"))))
 }

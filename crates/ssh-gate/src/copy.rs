@@ -75,7 +75,7 @@ pub(crate) async fn copy(
     ended
 }
 
-/// Waits until a socket has failed, also while nobody reads it, and takes the error.
+/// Waits until a socket has failed, even if no task reads it, and takes the error.
 async fn fault(stream: &TcpStream) -> io::Error {
     failed(stream).await;
     taken(stream)
@@ -94,7 +94,7 @@ enum Event {
     Broken(Fault),
     /// No byte has moved for as long as that may be.
     Silent,
-    /// A lane waits for its receiver: nobody reads the sender, whose failure would not be seen.
+    /// A lane waits for its receiver: no task reads the sender, so its failure would not be noticed.
     Unwatched,
     /// The lanes have moved on, and see by themselves what they must.
     Watching,

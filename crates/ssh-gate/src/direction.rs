@@ -24,7 +24,7 @@ const BUFFER: usize = 64 * 1024;
 const MOST_WAITING: usize = 16 * 1024 * 1024;
 /// What is read then. The default of 1,024 connections holds 8 MiB of it, both ways together.
 const TIGHT: usize = 4 * 1024;
-/// A read of a pipe that brings less than this was no bulk: it goes back to copying.
+/// A read of a pipe that brings less than this was not bulk data: copying resumes.
 const BULK: usize = 32 * 1024;
 /// What one direction moves before the other one and other connections have their turn.
 const TURN: u64 = 1024 * 1024;
@@ -126,7 +126,7 @@ impl Direction {
         !matches!(self.held, Held::Nothing)
     }
 
-    /// Moves bytes until `from` has ended and everything is written. May be dropped and polled anew
+    /// Moves bytes until `from` has ended and everything is written. May be dropped and polled again
     /// at any time: what was read stays here.
     pub(crate) fn poll_move(
         &mut self,
@@ -289,7 +289,7 @@ fn poll_drain(stream: &TcpStream, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll
 }
 
 /// Makes one call on a ready socket. A call that moved less than asked has found the queue's end:
-/// the runtime is told so at once, which saves the call that would say "would block".
+/// the readiness is cleared at once, which saves the call that would say "would block".
 fn once(
     stream: &TcpStream,
     interest: Interest,

@@ -34,7 +34,7 @@ pub(crate) enum End {
     Error,
 }
 
-/// Whose doing the end was; for [`End::Eof`], who was done first.
+/// The side that caused the end; for [`End::Eof`], the side that finished first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
     Downstream,
@@ -102,7 +102,7 @@ impl Ended {
         Self { end, side: Side::Gate, error: None }
     }
 
-    /// An end that a socket's error made, or a side that is no SSH where it should be.
+    /// An end that a socket's error made, or a side that is not SSH but should be.
     pub(crate) fn fault(side: Side, error: &std::io::Error) -> Self {
         use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
         match error.kind() {

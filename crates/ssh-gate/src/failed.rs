@@ -1,11 +1,11 @@
-//! When a socket has failed, and with what, also while nobody reads it.
+//! When a socket has failed, and with what, even if no task reads it.
 
 use std::io;
 
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// Waits until a socket has failed, and leaves the error to whoever reads.
+/// Waits until a socket has failed, and leaves the error to the task that reads.
 pub(crate) async fn failed(stream: &TcpStream) {
     let _ = stream.ready(Interest::ERROR).await;
 }

@@ -1,8 +1,8 @@
 //! The identification line of SSH, with which each side of a row of protocol `ssh` must begin.
 //!
-//! RFC 4253 section 4.2, without what it lets a server send before that line. The line is looked at
-//! where it stands in the kernel's queue and taken from there by whoever moves the bytes, so that
-//! nothing is held, and nothing of a side that is no SSH has gone anywhere. What stands in the line
+//! RFC 4253 section 4.2, without what it lets a server send before that line. The line is inspected
+//! in the kernel's queue, and read from there by the task that moves the bytes. So nothing is held,
+//! and no byte of a side that is not SSH is forwarded. What is in the line
 //! behind its version is the two sides' own affair; its end is CR LF or, as older implementations
 //! send it (section 5.1) and OpenSSH takes it, LF alone.
 
@@ -23,7 +23,7 @@ const MAX_LINE: usize = 255;
 /// How long both lines may take, from the accept.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Why a side is no SSH.
+/// Why a side is not SSH.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotSsh {
     /// It begins with something else.
@@ -36,7 +36,7 @@ pub enum NotSsh {
     #[error("it ended before its first line did")]
     Short,
     /// It has not said who it is in time.
-    #[error("its first line was not there within {} s", DEADLINE.as_secs())]
+    #[error("its first line did not arrive within {} s", DEADLINE.as_secs())]
     Late,
 }
 

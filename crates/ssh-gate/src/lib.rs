@@ -80,6 +80,6 @@ fn healthcheck_admin(args: &Args) -> Result<(), Failure> {
     match healthcheck::ready(admin) {
         Ok(true) => Ok(()),
         Ok(false) => Err(Failure::runtime(format!("the gate behind {admin} is not ready"))),
-        Err(error) => Err(Failure::runtime(format!("nobody answers on {admin}: {error}"))),
+        Err(error) => Err(Failure::runtime(format!("no response from {admin}: {error}"))),
     }
 }

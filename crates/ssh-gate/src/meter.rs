@@ -1,6 +1,6 @@
 //! What the gate counts, a row at a time, and how it tells it.
 //!
-//! A connection counts its own bytes and nobody else's, as its closing line needs them anyway. Who asks
+//! A connection counts only its own bytes, as its closing line needs them anyway. Who asks
 //! adds up what is open; what has ended was added to its row then. So a byte costs one counter that no
 //! other connection touches, and a long connection is seen while it is open.
 
@@ -20,7 +20,7 @@ pub(crate) struct Meter {
     connect: Histogram,
 }
 
-/// A connection while it is open. Dropped without a word, as by a panic, it counts as an error.
+/// A connection while it is open. Dropped silently, as by a panic, it counts as an error.
 #[derive(Debug)]
 pub(crate) struct Metered {
     /// What it carries.
@@ -147,7 +147,7 @@ impl Meters {
                 family.sample(&[("alias", alias), ("end", end.word())], count);
             }
         }
-        let help = "Bytes delivered, up to the upstream and down to whoever connected.";
+        let help = "Bytes delivered, up to the upstream and down to the client.";
         let mut family = text.family("ssh_gate_bytes_total", Kind::Counter, help);
         for (alias, row) in &read {
             for (direction, bytes) in row.bytes {

@@ -1,7 +1,7 @@
 //! A kernel pipe through which bytes go from socket to socket without being copied: splice(2).
 //!
 //! Pipes are costly to make, so each thread keeps some; the kernel grants an account only so many
-//! large ones, so there is a limit, and whoever gets none copies.
+//! large ones, so there is a limit, and a connection without a pipe copies.
 
 use std::cell::RefCell;
 use std::io;

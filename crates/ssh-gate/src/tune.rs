@@ -11,7 +11,7 @@ const KEEP_ALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration
 const USER_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Sets it. What is set on a listener holds for the connections that it accepts: six calls less for
-/// each. A socket that died meanwhile says so when it is read.
+/// each. A socket that failed meanwhile reports it when it is read.
 pub(crate) fn tune(socket: &SockRef<'_>) {
     let (time, interval, retries) = KEEP_ALIVE;
     let keep_alive = TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(retries);

@@ -76,7 +76,7 @@ async fn what_is_no_table_at_all_is_78_too() {
         ("--ports /", "could not read /: Is a directory"),
         ("--ports /nonexistent/ports.json", "could not read /nonexistent/ports.json: No such file"),
         ("--forward 1=a:1 --forward 1=b:1", "listener 1 stands twice"),
-        ("--forward 127.0.0.1:1=a:1 --forward 1=b:1", "listener 127.0.0.1:1 stands twice"),
+        ("--forward 127.0.0.1:1=a:1 --forward 1=b:1", "duplicate listener 127.0.0.1:1"),
         ("--forward 1=a:1,alias=x --forward 2=b:1,alias=x", "alias \"x\" stands twice"),
     ] {
         let Ran { code, stdout, stderr } = run(line).await;
@@ -183,7 +183,7 @@ async fn what_is_typed_is_never_split_and_a_variable_is() {
 
 #[tokio::test]
 async fn help_and_version_are_0_and_stand_on_stdout() {
-    for (line, begins) in [("--version", "ssh-gate "), ("--help", "Forwards a table of TCP ports")] {
+    for (line, begins) in [("--version", "ssh-gate "), ("--help", "Forward a table of TCP ports")] {
         let ran = run(line).await;
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
         assert!(ran.stdout.starts_with(begins), "{ran:?}");

@@ -57,7 +57,7 @@ async fn at_the_deadline_what_is_open_is_cut() {
     ping(&mut client).await;
     let start = Instant::now();
     gate.signal(Signal::TERM);
-    read_all(&mut client).await.1.expect_err("a cut answer is no whole one");
+    read_all(&mut client).await.1.expect_err("a response that was cut off is not complete");
     assert_eq!(gate.ended().await.0, Some(0));
     let took = start.elapsed();
     assert!(Duration::from_millis(290) < took && took < Duration::from_secs(3), "{took:?}");

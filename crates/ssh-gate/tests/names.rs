@@ -1,7 +1,7 @@
 //! Names are resolved for each connection, and each of their addresses gets its chance.
 //!
 //! The gate runs in a mount namespace of its own, with a hosts(5) file that the test writes and a
-//! resolver that nobody answers: util-linux' `unshare` and user namespaces are needed.
+//! resolver that does not respond: util-linux' `unshare` and user namespaces are needed.
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test is a test")]
 

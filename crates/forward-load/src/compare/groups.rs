@@ -93,7 +93,7 @@ impl Drop for StandBy {
     }
 }
 
-/// Kills what is left of a group; of one that left nothing this finds nobody.
+/// Kills what is left of a group; does nothing for a group that left nothing.
 pub fn kill(group: u32) {
     if let Some(group) = i32::try_from(group).ok().and_then(Pid::from_raw) {
         let _ = kill_process_group(group, Signal::KILL);

@@ -55,7 +55,7 @@ pub fn compare(args: &CompareArgs, interrupt: &Interrupt) -> Result<Ended, Failu
     select::run(args, comparison, interrupt)
 }
 
-/// A credential of this run alone: no answer can hold it by accident.
+/// A credential of this run alone: no response contains it by accident.
 fn token() -> io::Result<String> {
     let mut random = [0_u8; 16];
     fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
@@ -333,7 +333,7 @@ const CADDY: &[Setting] = &[
     },
     Setting {
         setting: "versions 1.1, compression off",
-        reason: "as every peer; the origin speaks HTTP/1.1 without codings",
+        reason: "like every peer; the origin uses HTTP/1.1 without content codings",
     },
     Setting { setting: "log level ERROR", reason: "no peer writes a line per request" },
 ];

@@ -9,7 +9,7 @@ use crate::report::{Sample, Unit};
 /// What a reader of the figures should know about the limits of the run.
 ///
 /// DIRECT is the tool's own limit: a forwarder that comes within 10 % of it may be faster than we
-/// can tell. A window without idle CPU time compares costs more than speeds. A window in which
+/// can measure. A window without idle CPU time compares costs more than speeds. A window in which
 /// others used a tenth of a CPU measures them, too. One in which the kernel had no room for new
 /// connections measures the kernel.
 pub fn warnings(samples: &[Sample]) -> Vec<String> {
@@ -56,8 +56,8 @@ fn windows(samples: &[Sample], is_so: impl Fn(&Costs) -> bool, text: &str) -> Op
     (so > 0).then(|| format!("in {so} of {all} windows{place}, {text}"))
 }
 
-const TABLE_FULL: &str = "the kernel's table of tracked connections was full or nearly so, and connections time out \
-     then, whoever forwards: measure again when the old ones are forgotten, 120 s after their end, with a \
+const TABLE_FULL: &str = "the kernel's table of tracked connections was nearly full, so connections time out with \
+     any forwarder: measure again when the old ones are forgotten, 120 s after their end, with a \
      shorter --duration, or raise net.netfilter.nf_conntrack_max";
 
 const NEAR: f64 = 0.9;

@@ -1,4 +1,4 @@
-//! A forwarder that can be compared: where its program is, and how it is told what to do.
+//! A forwarder that can be compared: where its program is, and how it is configured.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Seek};
@@ -48,7 +48,7 @@ pub struct Setting {
     pub reason: &'static str,
 }
 
-/// What a forwarder is told.
+/// The configuration of a forwarder.
 #[derive(Debug)]
 pub struct Site<'a> {
     /// A folder of its own, removed afterwards, mode 0755.
@@ -105,7 +105,7 @@ impl Needs {
 
 impl Site<'_> {
     /// Where each row listens. The one that is connected to comes last, so that the others are
-    /// there when it forwards. They have its port, on loopback addresses that nobody else uses.
+    /// bound when it forwards. They have its port, on loopback addresses that are otherwise unused.
     pub fn listeners(&self) -> impl Iterator<Item = SocketAddr> {
         let port = self.listen.port();
         let other = move |row: usize| {

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
-/// Two of them, on 127.0.0.1. Somebody else may take one before the forwarder does; then it does
+/// Two of them, on 127.0.0.1. Another process may take one before the forwarder does; then it does
 /// not start, and is started again with others.
 ///
 /// # Errors

@@ -48,8 +48,8 @@ pub struct Scenario<'a> {
 
 /// How a scenario is measured, once.
 pub enum Act<'a> {
-    /// Through a forwarder that runs, and on the bare path. Errors of single connections are in the
-    /// sample, and so is a failure.
+    /// Through a forwarder that runs, and on the bare path. The sample contains errors of single
+    /// connections, or a failure.
     Through(Box<Measure<'a>>),
     /// As before, of what a forwarder itself holds: there is no bare path of that.
     Of(Box<Measure<'a>>),

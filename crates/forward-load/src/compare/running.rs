@@ -36,7 +36,7 @@ pub enum StartError {
     Start {
         /// Which.
         name: &'static str,
-        /// What the system said.
+        /// The system error.
         source: io::Error,
     },
     /// It ended.

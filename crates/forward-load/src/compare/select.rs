@@ -17,7 +17,7 @@ pub type Found<'a> = (&'a Peer, Option<PathBuf>);
 ///
 /// # Errors
 ///
-/// A name that is no peer's.
+/// A name that is not the name of a peer.
 pub fn selected<'a>(args: &CompareArgs, all: &'a [Peer]) -> Result<Vec<Found<'a>>, Failure> {
     let near = near();
     let named: Vec<(&str, Option<&Path>)> = args

@@ -19,7 +19,7 @@ pub const PEERS: [Peer; 5] = [
                 setting: "--max-connections 2048 (10064 for 10,000)",
                 reason: "room for every connection; its default is 1024",
             },
-            Setting { setting: "--admin off", reason: "nobody asks" },
+            Setting { setting: "--admin off", reason: "the endpoint is not used" },
             Setting { setting: "RUST_LOG=warn", reason: "no line for each connection, as with the others" },
         ],
         most: Needs::ANY,

@@ -38,7 +38,7 @@ pub enum OriginError {
     /// It has no TLS.
     #[error(transparent)]
     Pki(#[from] PkiError),
-    /// It has no runtime, or nobody to talk to.
+    /// It has no runtime, or its parent is gone.
     #[error("could not run the origin")]
     Run(#[from] io::Error),
     /// Its process did not become ready.

@@ -1,4 +1,4 @@
-//! The clock that the origin and the load side share: the machine's, which nobody sets back.
+//! The clock that the origin and the load side share: the machine's monotonic clock.
 
 use rustix::time::{ClockId, clock_gettime};
 

@@ -68,7 +68,7 @@ fn load(args: &LoadArgs, job: Job, upload: Option<u64>) -> Result<Load, HttpErro
     })
 }
 
-/// What came of a load, as a sample without subject and scenario. The first figure is the one that
+/// The result of a load, as a sample without subject and scenario. The first figure is the one that
 /// is compared.
 #[allow(clippy::cast_precision_loss, reason = "counts of a window are exact in an f64")]
 pub fn sample(load: &Load, outcome: Outcome) -> Sample {

@@ -209,10 +209,10 @@ fn runtime() -> Result<Runtime, String> {
     Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())
 }
 
-/// The most that any scenario opens at once, but for the idle ones.
+/// The most that any scenario opens at once, except the idle ones.
 const CONNECTIONS: usize = 256;
 
-/// What PERFORMANCE.md has a target for.
+/// Connections that do nothing while others are measured.
 const IDLE: usize = 1000;
 
 /// A thousand TLS handshakes take a slow proxy a second.

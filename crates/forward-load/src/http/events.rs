@@ -16,7 +16,7 @@ impl Events {
     ///
     /// # Errors
     ///
-    /// [`Fault::EventLost`] when a number is missing, [`Fault::Corrupt`] for what is no event.
+    /// [`Fault::EventLost`] when a number is missing, [`Fault::Corrupt`] for anything that is not an event.
     pub fn take(&mut self, content: &[u8], mut delay: impl FnMut(Duration)) -> Result<(), Fault> {
         let now = clock::now_nanos();
         self.text.extend_from_slice(content);

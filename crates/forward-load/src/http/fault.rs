@@ -12,7 +12,7 @@ pub enum Fault {
     #[error("could not connect: {0}")]
     Connect(io::ErrorKind),
     /// No TLS on the connection, or a certificate that does not verify.
-    #[error("could not speak TLS, or the certificate does not verify")]
+    #[error("could not establish TLS, or the certificate is not valid")]
     Tls,
     /// The connection failed while the request was sent.
     #[error("could not send the request: {0}")]
@@ -38,7 +38,7 @@ pub enum Fault {
     /// The content differs from what the origin sent, or received from what was sent to it.
     #[error("the content is not what was sent")]
     Corrupt,
-    /// Bytes after the answer that nobody asked for.
+    /// Unrequested bytes after the response.
     #[error("bytes followed the answer")]
     Unasked,
     /// The connection ended where another request was to follow.

@@ -138,7 +138,7 @@ impl Link {
         Ok(())
     }
 
-    /// Waits, between two requests, for what is not to come: its end, or bytes that nobody asked for.
+    /// Waits, between two requests, for what is not to come: its end, or unrequested bytes.
     pub async fn disturbed(&mut self) -> Fault {
         match self.fill_more().await {
             Ok(true) => Fault::Unasked,

@@ -64,7 +64,7 @@ pub enum Until {
     Count(u64),
 }
 
-/// What came of it.
+/// Its result.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     /// How long the window was, in seconds.

@@ -4,7 +4,7 @@
 //! body cut short is never taken for a whole one. Strict on framing, because a forwarder's
 //! mistake there is what this tool is to find; everything else in a head is passed over.
 
-/// How the end of a body is told (RFC 9112, 6.3).
+/// How the end of a body is determined (RFC 9112, 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     /// By its length; 0 for no body at all.
@@ -59,8 +59,8 @@ pub enum MessageError {
     /// A line that is not a field.
     #[error("a line of the head is not a field")]
     Field,
-    /// A length that is no number, lengths that differ, or a length beside chunks.
-    #[error("the length of the body is told wrongly")]
+    /// A length that is not a number, lengths that differ, or a length beside chunks.
+    #[error("invalid length of the body")]
     Length,
     /// A transfer coding other than chunked.
     #[error("the transfer coding is not chunked")]
@@ -298,7 +298,7 @@ impl Body {
 }
 
 impl State {
-    /// The state after one byte of what stands between the pieces of content.
+    /// The state after one byte between two chunks.
     fn after(self, byte: u8) -> Result<Self, MessageError> {
         Ok(match (self, byte) {
             (Self::Size(size, true), b'\r') => Self::SizeEnd(size),

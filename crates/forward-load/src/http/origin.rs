@@ -73,7 +73,7 @@ enum Route {
 }
 
 impl Origin {
-    /// An origin that expects this value of `Authorization`, or no credential at all, and speaks
+    /// An origin that expects this value of `Authorization`, or no credential at all, and uses
     /// TLS, or plain text for tests.
     pub fn new(tls: Option<Arc<ServerConfig>>, authorization: Option<String>) -> Arc<Self> {
         Arc::new(Self {
@@ -248,7 +248,7 @@ async fn send_events(stream: &mut (impl AsyncWrite + Unpin), close: bool) -> io:
 /// How often `/sse` sends.
 pub const EVENT_INTERVAL: Duration = Duration::from_millis(10);
 
-/// An hour of events: a stream that nobody reads to its end does not live for ever.
+/// An hour of events: a stream that is not read to its end does not live for ever.
 const EVENTS_MAX: u64 = 360_000;
 
 /// A head and a small body.

@@ -46,7 +46,7 @@ pub enum TargetError {
     /// It is not a URL of HTTP.
     #[error("expected a URL such as http://127.0.0.1:8080/path, found `{0}`")]
     Url(String),
-    /// Its name has no address, or one that may be somebody else's.
+    /// Its name has no address, or one that may belong to another owner.
     #[error(transparent)]
     Address(#[from] crate::target::TargetError),
     /// The file of authorities cannot be read.
@@ -109,7 +109,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// A name without address or with one that may be somebody else's, or an https URL without
+    /// A name without address or with one that may belong to another owner, or an https URL without
     /// authority.
     pub fn new(url: &Url, ca_file: Option<&Path>, i_own_this_target: bool) -> Result<Self, TargetError> {
         let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };

@@ -11,7 +11,7 @@ use super::process::TICKS_PER_SECOND;
 pub struct MachineUse {
     /// CPUs that are online.
     pub cpus: u64,
-    /// The share of their time that nobody used, 0 to 1.
+    /// The idle share of their time, 0 to 1.
     pub idle_share: f64,
     /// CPU time, in seconds, of processes other than the forwarder, the load side and the backend,
     /// as far as the kernel tells: time it spends on packets between processes is in here, too,

@@ -54,7 +54,7 @@ impl Alarm {
         Ok(Self(timer))
     }
 
-    /// Waits until a moment; one that has passed is no wait.
+    /// Waits until a moment; returns at once if it has passed.
     ///
     /// # Errors
     ///

@@ -2,7 +2,7 @@
 //!
 //! A tree is followed by its root's id. A process once seen stays known until it ends, also when
 //! its parent has left it; the CPU time of one that ended counts on, whether its parent waited for
-//! it or not. Nothing is asked of the process itself.
+//! it or not. The process itself takes no part.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -171,13 +171,13 @@ impl Tree {
     }
 }
 
-/// CPU time of one process without its children, in ticks; none when it is not there.
+/// CPU time of one process without its children, in ticks; none if it does not exist.
 pub fn own_ticks(pid: u32) -> Option<u64> {
     stat(pid).map(|stat| stat.own)
 }
 
-/// CPU time of one process and of the children that it has waited for, in ticks; none when it is not
-/// there.
+/// CPU time of one process and of the children that it has waited for, in ticks; none if it
+/// does not exist.
 pub fn ticks_with_waited(pid: u32) -> Option<u64> {
     stat(pid).map(|stat| stat.own + stat.waited)
 }
@@ -202,7 +202,7 @@ fn stat(pid: u32) -> Option<Stat> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// proc_pid_stat(5); the name may hold spaces and parentheses, so fields count from the last `)`.
+/// proc_pid_stat(5); the name may contain spaces and parentheses, so fields count from the last `)`.
 fn parse_stat(text: &str) -> Option<Stat> {
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();

@@ -55,7 +55,7 @@ impl Table {
     }
 
     /// Waits until there is room for so many entries more, but no longer than closed connections are
-    /// kept; `say` is told once what is waited for. Whether there is room.
+    /// kept; `say` gets the reason for the wait, once. Returns whether there is room.
     pub fn wait_for_room(&self, entries: u64, interrupt: &Interrupt, say: impl FnOnce(String)) -> bool {
         let has_room = || self.fill().is_none_or(|fill| fill.has_room_for(entries));
         let Some(fill) = self.fill().filter(|fill| !fill.has_room_for(entries)) else { return true };
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn there_is_room_when_the_table_does_not_get_nearly_full() {
         assert!(full_of(750).has_room_for(200) && !full_of(751).has_room_for(200));
-        assert!(full_of(475).has_room_for(5000), "half of it is free, and more cannot be had");
+        assert!(full_of(475).has_room_for(5000), "half of it is free, and more is not possible");
         assert!(!full_of(476).has_room_for(5000));
     }
 

@@ -16,7 +16,7 @@ use super::tracked::{Table, Watch};
 pub struct Costs {
     /// How long it was.
     pub seconds: f64,
-    /// The forwarder's processes; none when there is no forwarder, or nobody said which it is.
+    /// The forwarder's processes; none when there is no forwarder, or it was not named.
     pub forwarder: Option<ProcessUse>,
     /// CPU time of the load side (this process), in seconds, and of what it started and stopped in
     /// the window.

@@ -1,4 +1,4 @@
-//! The JSON file: written anew after each round, in one rename, so that what is there is whole and
+//! The JSON file: replaced after each round, by a rename, so that the file is always complete and
 //! a later failure loses nothing.
 
 use std::io::{self, Write};
@@ -70,7 +70,7 @@ pub enum ReportError {
     Write {
         /// Which.
         path: PathBuf,
-        /// What the system said.
+        /// The system error.
         source: io::Error,
     },
     /// Of this kind there is nothing yet.

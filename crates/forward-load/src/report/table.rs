@@ -44,21 +44,29 @@ pub fn table(summary: &Summary) -> String {
     header.push("errors".into());
     let mut lines = vec![header];
     lines.extend(summary.rows.iter().map(|row| cells(row, summary, compared)));
-    let widths: Vec<usize> = (0..lines[0].len())
-        .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
-        .collect();
-    let mut text = format!("{}\n", summary.scenario);
-    for line in &lines {
+    let mut text = aligned(&summary.scenario, &lines);
+    for row in &summary.rows {
+        for remark in &row.remarks {
+            let _ = writeln!(text, "  {}: {remark}", row.subject);
+        }
+    }
+    text
+}
+
+/// A title, and lines of cells below it: the first column flush left, the others flush right.
+pub fn aligned(title: &str, lines: &[Vec<String>]) -> String {
+    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = format!("{title}\n");
+    for line in lines {
         for (at, (cell, width)) in line.iter().zip(&widths).enumerate() {
             let _ = if at == 0 { write!(text, "  {cell:<width$}") } else { write!(text, "  {cell:>width$}") };
         }
         text.truncate(text.trim_end().len());
         text.push('\n');
-    }
-    for row in &summary.rows {
-        for remark in &row.remarks {
-            let _ = writeln!(text, "  {}: {remark}", row.subject);
-        }
     }
     text
 }

@@ -84,7 +84,7 @@ fn many(descriptors: Option<u64>) -> usize {
     usize::try_from(most).map_or(MANY, |most| most.min(MANY))
 }
 
-/// What PERFORMANCE.md has targets for. Half of it with `quick`.
+/// The scenarios of a comparison, half of them with `quick`.
 fn measurements(duration: Duration, quick: bool) -> Vec<Measurement> {
     let bulk = |direction, streams| Throughput { direction, streams, size: None, duration };
     let pingpong = |connections, rate| PingPong { connections, size: 64, rate, duration };

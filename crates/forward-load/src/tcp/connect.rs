@@ -1,5 +1,5 @@
 //! New connections: each is made, sends one byte, gets it back, and is closed by the backend, so
-//! that closed connections linger there and not on the ports of whoever connects.
+//! that closed connections linger there and not on the ports of the load side.
 
 use std::io;
 use std::net::SocketAddr;

@@ -40,7 +40,7 @@ pub struct Turn {
     pub end: Instant,
 }
 
-/// What came of a window.
+/// The result of a window.
 #[derive(Debug)]
 pub struct Driven {
     /// Of all threads.
@@ -56,7 +56,7 @@ pub struct Driven {
 ///
 /// # Errors
 ///
-/// There is no thread or runtime to be had.
+/// No thread or runtime could be created.
 pub fn drive<C, P, W>(
     path: &Path,
     connections: usize,

@@ -1,6 +1,6 @@
 //! The content of every byte that is sent, cheap to make and to check.
 //!
-//! Words of a fixed pseudo-random sequence whose period is no power of two, each stream beginning at
+//! Words of a fixed pseudo-random sequence whose period is not a power of two, each stream beginning at
 //! another place: bytes that were changed, lost, doubled, moved by the size of a buffer or taken
 //! from another stream do not match.
 

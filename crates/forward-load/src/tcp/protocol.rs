@@ -144,7 +144,7 @@ impl Frames {
     ///
     /// # Errors
     ///
-    /// A head was wrong, so that nobody knows where the next one is.
+    /// A head was invalid, so the place of the next one is unknown.
     pub fn take<'a>(&mut self, mut bytes: &'a [u8]) -> io::Result<&'a [u8]> {
         while !bytes.is_empty() && !self.ended {
             if self.left == 0 {

@@ -17,7 +17,7 @@ pub struct Limits {
     pub until: Instant,
 }
 
-/// Sends frames of content until a limit is reached, or `stop` says so, then the last frame. How
+/// Sends frames of content until a limit is reached, or `stop` returns true, then the last frame. How
 /// many bytes of content.
 ///
 /// # Errors

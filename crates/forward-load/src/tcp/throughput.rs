@@ -48,7 +48,7 @@ pub struct Path {
     pub backend: Option<u32>,
 }
 
-/// What came of one stream.
+/// The result of one stream.
 #[derive(Debug, Default)]
 struct Stream {
     bytes: u64,

@@ -21,7 +21,7 @@ pub fn descriptors(gate: &Gate) -> usize {
     fs::read_dir(format!("/proc/{}/fd", gate.pid().as_raw_nonzero())).unwrap().count()
 }
 
-/// Bytes that stand in the gate's own pipes, which its resident memory does not show.
+/// Bytes in the gate's own pipes, which its resident memory does not show.
 pub fn held(gate: &Gate) -> u64 {
     let process = pidfd_open(gate.pid(), PidfdFlags::empty()).unwrap();
     let mut held = 0;
