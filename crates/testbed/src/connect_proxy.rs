@@ -23,7 +23,11 @@ impl ConnectProxy {
     /// Answers every CONNECT with `answer` (a status line and fields, with their line ends), and,
     /// when that is a 200, tunnels to `to`, whatever was asked for.
     pub async fn start(to: SocketAddr, answer: &'static str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::serve(TcpListener::bind("127.0.0.1:0").await.unwrap(), to, answer)
+    }
+
+    /// The same on a listener of the test's own.
+    pub fn serve(listener: TcpListener, to: SocketAddr, answer: &'static str) -> Self {
         let heads = Arc::new(Mutex::new(Vec::new()));
         let record = heads.clone();
         let upstream = Upstream::serve(listener, move |mut tcp| {

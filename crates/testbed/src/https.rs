@@ -1,4 +1,4 @@
-//! TLS origins: one that records requests and answers as told, one that sends scripted bytes.
+//! TLS origins: one that records requests and answers as configured, one that sends scripted bytes.
 
 use std::{
     convert::Infallible,
@@ -35,7 +35,7 @@ use crate::{pki::ServerCert, tcp::Upstream};
 /// The content of an answer.
 pub type AnswerBody = BoxBody<Bytes, std::io::Error>;
 
-/// A TLS origin that records every request and answers as it was told.
+/// A TLS origin that records every request and answers as configured.
 #[derive(Debug)]
 pub struct Origin {
     upstream: Upstream,
@@ -87,7 +87,7 @@ pub enum Then {
     Stall,
     /// Answers the next head on this connection in the same way.
     Again,
-    /// A moment later sends bytes that nobody asked for, then goes on as with `Again`.
+    /// A moment later sends unrequested bytes, then goes on as with `Again`.
     TrailAgain(&'static [u8]),
 }
 

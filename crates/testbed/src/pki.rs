@@ -34,7 +34,7 @@ pub enum Fault {
     CommonNameOnly,
     /// It is signed by its own key.
     SelfSigned,
-    /// It is signed by an authority that nobody trusts.
+    /// It is signed by an authority that is not trusted.
     UnknownRoot,
     /// It may be used by clients only.
     NoServerAuth,

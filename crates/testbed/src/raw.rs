@@ -64,7 +64,7 @@ impl RawClient {
         Self { stream, unread: Vec::new() }
     }
 
-    /// Writes these bytes. A peer that has closed already is no failure: its answer tells.
+    /// Writes these bytes. A peer that has already closed is not a failure: its response shows the reason.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.expect("the peer reads");
     }

@@ -53,7 +53,7 @@ pub struct HalfClose {
     received: Mutex<mpsc::UnboundedReceiver<Received>>,
 }
 
-/// An address where nobody listens: a port that was bound and released.
+/// An address without a listener: a port that was bound and released.
 #[derive(Debug)]
 pub struct Refuse(SocketAddr);
 
@@ -200,7 +200,7 @@ impl Refuse {
         Self(listener.local_addr().unwrap())
     }
 
-    /// Where nobody listens.
+    /// The address.
     pub fn addr(&self) -> SocketAddr {
         self.0
     }

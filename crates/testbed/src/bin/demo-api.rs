@@ -2,7 +2,7 @@
 //!
 //! One line of JSON on stdin says where to listen, with which certificate, and the token:
 //! `{"listen":"0.0.0.0:443","cert_pem":"...","key_pem":"...","token":"..."}`. When it listens,
-//! it says so in one line on stdout. SIGTERM and SIGINT end it, also as PID 1.
+//! it prints one line on stdout. SIGTERM and SIGINT end it, also as PID 1.
 //!
 //! `GET /whoami` answers whose token the request carried, `POST /echo` the length of the
 //! content, `GET /stream` five server-sent events.
@@ -156,7 +156,7 @@ fn failed(error: &dyn Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Whoever starts it has the line at hand.
+/// The caller has the line ready.
 const SETUP_WITHIN: Duration = Duration::from_secs(10);
 
 /// Long enough to see the events arrive one by one.
