@@ -1,25 +1,26 @@
 //! The engine behind a Docker socket: Docker Engine from 20.10 on, or podman's service.
 //!
-//! Requests and streams go through bollard over a transport of our own; what is read as JSON is
-//! read with lenient types of our own. No request names an API version, so each engine answers
-//! with its newest. Every call has a deadline but [`Engine::wait`] and the streams, which last as
-//! long as what they watch.
+//! bollard contributes its models: the types of request bodies. Every request and every stream goes over
+//! our own transport, and responses are read with lenient types of our own. No request names an API
+//! version, so each engine answers with its newest. Every call has a deadline, which includes
+//! connecting and reading the whole response. Of the streams only the upgrade has one: they last
+//! as long as what they watch.
 
 mod address;
 mod answers;
+mod context;
 mod creation;
 mod files;
+mod frames;
 mod output;
+mod refusal;
 mod target;
 mod transport;
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
-use bollard::models::NetworkConnectRequest;
-use bollard::query_parameters::AttachContainerOptionsBuilder;
+use bollard_stubs::models::{ExecConfig, ExecStartConfig, NetworkConnectRequest};
 use bytes::Bytes;
 use hyper::Method;
 use tokio::sync::OnceCell;
@@ -30,89 +31,95 @@ use self::answers::{
     read,
 };
 use self::creation::Priorities;
-use self::target::{escaped, label_filter};
-use self::transport::{Ask, Payload};
+use self::files::Found;
+use self::target::{escaped, label_filter, named};
+use self::transport::{Payload, Request, respond, upgrade, whole, within};
 use super::{
     Container, ContainerId, ContainerSpec, CreatedNetwork, Endpoint, Engine, EngineError, EngineInfo, Exec,
-    ExecId, ExecSpec, Image, Network, NetworkId, NetworkMode, NetworkSpec, ObjectKind, Streams,
+    ExecId, ExecSpec, FileFault, Image, Network, NetworkId, NetworkMode, NetworkSpec, ObjectKind, Streams,
 };
 
-/// A container engine that is asked over its API.
+/// A container engine behind its API.
 pub struct Docker {
-    address: Arc<Address>,
-    client: bollard::Docker,
+    address: Address,
+    deadline: Duration,
+    load_deadline: Duration,
     priorities: OnceCell<Priorities>,
 }
 
 impl Docker {
     /// Finds the engine: `host` as typed (`unix://`, `tcp://`, `http://`), else `DOCKER_HOST`, else
-    /// the current Docker context, else the usual sockets. Asks it nothing yet.
+    /// the current Docker context, else the usual sockets. Sends it nothing yet.
     ///
     /// # Errors
     ///
-    /// [`EngineError::Address`] for an address that makes no sense; [`EngineError::Unreachable`] or
-    /// [`EngineError::Permission`] when none of the usual sockets answers.
-    pub fn connect(host: Option<&str>) -> Result<Docker, EngineError> {
-        let address = Arc::new(Address::find(host, |name| std::env::var(name).ok())?);
-        let to = Arc::clone(&address);
-        let transport = move |request: bollard::BollardRequest| {
-            let to = Arc::clone(&to);
-            async move { transport::send(&to, request).await }
-        };
-        let client = bollard::Docker::connect_with_custom_transport(
-            transport,
-            Some("http://localhost"),
-            LOAD_DEADLINE.as_secs(),
-            bollard::API_DEFAULT_VERSION,
-        )
-        .map_err(|error| transport::meaning(&address, "prepare the client", error))?;
-        Ok(Docker { address, client, priorities: OnceCell::new() })
+    /// - [`EngineError::Address`] and [`EngineError::Context`] when the address is invalid;
+    /// - [`EngineError::Unsupported`] when it requires SSH or TLS;
+    /// - [`EngineError::Plaintext`] when it is plain TCP to another machine, unless `insecure`;
+    /// - [`EngineError::Unreachable`] or [`EngineError::Permission`] when none of the usual sockets
+    ///   accepts a connection.
+    pub fn connect(host: Option<&str>, insecure: bool) -> Result<Docker, EngineError> {
+        let address = Address::find(host, |name| std::env::var(name).ok())?;
+        Docker::at(address, insecure)
     }
 
-    async fn ask(
+    fn at(address: Address, insecure: bool) -> Result<Docker, EngineError> {
+        if !insecure && !address.is_local() {
+            return Err(EngineError::Plaintext { address: address.to_string() });
+        }
+        Ok(Docker { address, deadline: DEADLINE, load_deadline: LOAD_DEADLINE, priorities: OnceCell::new() })
+    }
+
+    /// Its address, e.g. `unix:///var/run/docker.sock`.
+    pub fn url(&self) -> String {
+        self.address.to_string()
+    }
+
+    fn request<'a>(
         &self,
-        act: &str,
+        act: &'a str,
+        about: impl Into<Option<ObjectKind>>,
         method: Method,
         target: String,
-        payload: Payload,
-    ) -> Result<Bytes, EngineError> {
-        self.ask_within(Some(DEADLINE), act, method, target, payload).await
+    ) -> Request<'a> {
+        let about = about.into();
+        Request { act, about, method, target, payload: Payload::Nothing, deadline: self.deadline }
     }
 
-    async fn ask_within(
+    async fn send(&self, request: Request<'_>) -> Result<Bytes, EngineError> {
+        whole(&self.address, request).await
+    }
+
+    async fn get(
         &self,
-        deadline: Option<Duration>,
         act: &str,
-        method: Method,
+        about: impl Into<Option<ObjectKind>>,
         target: String,
-        payload: Payload,
     ) -> Result<Bytes, EngineError> {
-        transport::ask(&self.address, Ask { act, method, target, payload, deadline }).await
+        self.send(self.request(act, about, Method::GET, target)).await
     }
 
-    async fn get(&self, act: &str, target: String) -> Result<Bytes, EngineError> {
-        self.ask(act, Method::GET, target, Payload::Nothing).await
-    }
-
-    async fn within<T>(
-        &self,
-        act: &str,
-        answer: impl Future<Output = Result<T, bollard::errors::Error>>,
-    ) -> Result<T, EngineError> {
-        transport::within(&self.address, act, Some(DEADLINE), answer).await
-    }
-
-    /// Asked once, and only when an endpoint wants the default route.
-    async fn priorities(&self, endpoint: &Endpoint) -> Result<Priorities, EngineError> {
+    /// Requested once, and only when an endpoint wants the default route.
+    async fn priorities(&self, act: &str, endpoint: &Endpoint) -> Result<Priorities, EngineError> {
         if !endpoint.default_route {
             return Ok(Priorities::Unknown);
         }
         let asked = self.priorities.get_or_try_init(|| async {
-            let act = "tell its version";
-            let version: Version = read(act, &self.get(act, "/version".into()).await?)?;
+            let version: Version = read(act, &self.get(act, None, "/version".into()).await?)?;
             Ok(Priorities::of(&version.api_version))
         });
         asked.await.copied()
+    }
+
+    /// What is at a path, without following a link at its end.
+    async fn found(&self, act: &str, id: &ContainerId, path: &str) -> Result<Found, EngineError> {
+        let target = format!("/containers/{}/archive?path={}", escaped(&id.0), escaped(path));
+        let request = self.request(act, ObjectKind::Container, Method::GET, target);
+        respond(&self.address, request, async |answer| {
+            let (head, body) = answer.response.into_parts();
+            files::found(path, &head.headers, body).await
+        })
+        .await
     }
 }
 
@@ -120,7 +127,7 @@ impl Engine for Docker {
     async fn info(&self) -> Result<EngineInfo, EngineError> {
         let act = "describe itself";
         let (version, info) =
-            tokio::try_join!(self.get(act, "/version".into()), self.get(act, "/info".into()))?;
+            tokio::try_join!(self.get(act, None, "/version".into()), self.get(act, None, "/info".into()))?;
         let version: Version = read(act, &version)?;
         let info: Info = read(act, &info)?;
         Ok(EngineInfo {
@@ -129,42 +136,43 @@ impl Engine for Docker {
             api: version.api_version,
             arch: answers::arch(&version.arch),
             runtimes: info.runtimes.into_keys().collect(),
-            local: matches!(*self.address, Address::Unix(_)),
+            local: matches!(self.address, Address::Unix(_)),
         })
     }
 
     async fn image(&self, reference: &str) -> Result<Option<Image>, EngineError> {
         let act = format!("inspect image {reference}");
-        let answer = self.get(&act, format!("/images/{}/json", escaped(reference))).await;
-        let Some(body) = unless_missing(answer)? else { return Ok(None) };
-        Ok(Some(read::<ImageAnswer>(&act, &body)?.into()))
+        let target = format!("/images/{}/json", named(&act, reference)?);
+        let answer = unless_missing(ObjectKind::Image, self.get(&act, ObjectKind::Image, target).await)?;
+        answer.map(|body| Ok(read::<ImageAnswer>(&act, &body)?.into())).transpose()
     }
 
     async fn load_image(&self, archive: Bytes) -> Result<(), EngineError> {
         let act = "load the image";
-        let target = "/images/load?quiet=1".to_owned();
-        let progress =
-            self.ask_within(Some(LOAD_DEADLINE), act, Method::POST, target, Payload::Tar(archive)).await?;
+        let request = self.request(act, None, Method::POST, "/images/load?quiet=1".into());
+        let request = Request { payload: Payload::Tar(archive), deadline: self.load_deadline, ..request };
+        let progress = self.send(request).await?;
         files::load_refusal(&progress)
             .map_or(Ok(()), |message| Err(EngineError::Refused { act: act.to_owned(), status: 200, message }))
     }
 
     async fn remove_image(&self, reference: &str) -> Result<(), EngineError> {
         let act = format!("remove image {reference}");
-        let target = format!("/images/{}", escaped(reference));
-        unless_missing(self.ask(&act, Method::DELETE, target, Payload::Nothing).await).map(drop)
+        let target = format!("/images/{}", named(&act, reference)?);
+        let removed = self.send(self.request(&act, ObjectKind::Image, Method::DELETE, target)).await;
+        unless_missing(ObjectKind::Image, removed).map(drop)
     }
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<CreatedNetwork, EngineError> {
         let act = format!("create network {}", spec.name);
-        let payload = Payload::Json(creation::network(spec));
-        let answer = self.ask(&act, Method::POST, "/networks/create".into(), payload).await;
-        let body = answer.map_err(|error| match error {
-            EngineError::Refused { message, .. } if subnet_taken(&message) => {
-                EngineError::SubnetTaken { subnet: spec.subnet.to_string() }
-            }
-            EngineError::Refused { message, .. } if message.contains("already exists") => {
+        let request = self.request(&act, None, Method::POST, "/networks/create".into());
+        let request = Request { payload: Payload::json(&creation::network(spec)), ..request };
+        let body = self.send(request).await.map_err(|error| match error {
+            EngineError::Refused { status, message, .. } if refusal::network_name_taken(status, &message) => {
                 EngineError::NameTaken { kind: ObjectKind::Network, name: spec.name.clone() }
+            }
+            EngineError::Refused { message, .. } if refusal::subnet_taken(&spec.name, &message) => {
+                EngineError::SubnetTaken { subnet: spec.subnet.to_string() }
             }
             other => other,
         })?;
@@ -175,16 +183,16 @@ impl Engine for Docker {
 
     async fn network(&self, reference: &str) -> Result<Option<Network>, EngineError> {
         let act = format!("inspect network {reference}");
-        let answer = self.get(&act, format!("/networks/{}", escaped(reference))).await;
-        let Some(body) = unless_missing(answer)? else { return Ok(None) };
-        Ok(Some(read::<NetworkAnswer>(&act, &body)?.into()))
+        let target = format!("/networks/{}", named(&act, reference)?);
+        let answer = unless_missing(ObjectKind::Network, self.get(&act, ObjectKind::Network, target).await)?;
+        answer.map(|body| Ok(read::<NetworkAnswer>(&act, &body)?.into())).transpose()
     }
 
     async fn networks(&self, label: Option<&str>) -> Result<Vec<Network>, EngineError> {
         let act = "list networks";
-        let body = self.get(act, format!("/networks?{}", label_filter(label))).await?;
+        let body = self.get(act, None, format!("/networks?{}", label_filter(label))).await?;
         let networks: Vec<NetworkAnswer> = read(act, &body)?;
-        Ok(networks.into_iter().map(Network::from).collect())
+        Ok(networks.into_iter().map(Into::into).collect())
     }
 
     async fn connect(
@@ -193,32 +201,44 @@ impl Engine for Docker {
         container: &ContainerId,
         endpoint: &Endpoint,
     ) -> Result<(), EngineError> {
-        let priorities = self.priorities(endpoint).await?;
-        let request = NetworkConnectRequest {
-            container: container.0.clone(),
-            endpoint_config: Some(creation::endpoint_settings(endpoint, priorities)),
+        let act = format!("connect container {} to network {}", container.0, network.0);
+        let connected = async {
+            let priorities = self.priorities(&act, endpoint).await?;
+            let settings = NetworkConnectRequest {
+                container: container.0.clone(),
+                endpoint_config: Some(creation::endpoint_settings(endpoint, priorities)),
+            };
+            let target = format!("/networks/{}/connect", escaped(&network.0));
+            let request = self.request(&act, ObjectKind::Network, Method::POST, target);
+            self.send(Request { payload: Payload::json(&settings), ..request }).await.map(drop)
         };
-        self.within("connect the container", self.client.connect_network(&network.0, request)).await
+        within(&act, self.deadline, connected).await
     }
 
     async fn remove_network(&self, id: &NetworkId) -> Result<(), EngineError> {
         let act = format!("remove network {}", id.0);
         let target = format!("/networks/{}", escaped(&id.0));
-        unless_missing(self.ask(&act, Method::DELETE, target, Payload::Nothing).await).map(drop)
+        let removed = self.send(self.request(&act, ObjectKind::Network, Method::DELETE, target)).await;
+        unless_missing(ObjectKind::Network, removed).map(drop)
     }
 
     async fn create_container(&self, spec: &ContainerSpec) -> Result<ContainerId, EngineError> {
-        let priorities = match &spec.network {
-            NetworkMode::Network(_, endpoint) => self.priorities(endpoint).await?,
-            NetworkMode::Container(_) | NetworkMode::None => Priorities::Unknown,
-        };
         let act = format!("create container {}", spec.name);
-        let body = serde_json::to_value(creation::container(spec, priorities))
-            .map_err(|source| EngineError::Broken { act: act.clone(), source: Box::new(source) })?;
-        let target = format!("/containers/create?name={}", escaped(&spec.name));
-        let answer = self.ask(&act, Method::POST, target, Payload::Json(body)).await;
-        let body = answer.map_err(|error| match error {
-            EngineError::Refused { status: 409, message, .. } if message.contains("already in use") => {
+        let created = async {
+            let priorities = match &spec.network {
+                NetworkMode::Network(_, endpoint) => self.priorities(&act, endpoint).await?,
+                NetworkMode::Container(_) | NetworkMode::None => Priorities::Unknown,
+            };
+            let target = format!("/containers/create?name={}", escaped(&spec.name));
+            // What is missing is the image, unless the message names something else.
+            let request = self.request(&act, ObjectKind::Image, Method::POST, target);
+            let payload = Payload::json(&creation::container(spec, priorities));
+            self.send(Request { payload, ..request }).await
+        };
+        let body = within(&act, self.deadline, created).await.map_err(|error| match error {
+            EngineError::Refused { status, message, .. }
+                if refusal::container_name_taken(status, &message) =>
+            {
                 EngineError::NameTaken { kind: ObjectKind::Container, name: spec.name.clone() }
             }
             other => other,
@@ -227,90 +247,104 @@ impl Engine for Docker {
     }
 
     async fn start(&self, id: &ContainerId) -> Result<(), EngineError> {
+        let act = format!("start container {}", id.0);
         let target = format!("/containers/{}/start", escaped(&id.0));
-        self.ask(&format!("start container {}", id.0), Method::POST, target, Payload::Nothing).await.map(drop)
+        self.send(self.request(&act, ObjectKind::Container, Method::POST, target)).await.map(drop)
     }
 
     async fn attach(&self, id: &ContainerId) -> Result<Streams, EngineError> {
-        let options = AttachContainerOptionsBuilder::default()
-            .stream(true)
-            .stdin(true)
-            .stdout(true)
-            .stderr(true)
-            .build();
         let act = "attach to the container";
-        let attached = self.within(act, self.client.attach_container(&id.0, Some(options))).await?;
-        Ok(Streams { output: output::pieces(&self.address, act, attached.output), input: attached.input })
+        let target = format!("/containers/{}/attach?stream=1&stdin=1&stdout=1&stderr=1", escaped(&id.0));
+        let request = self.request(act, ObjectKind::Container, Method::POST, target);
+        Ok(output::streams(act, upgrade(&self.address, request).await?))
     }
 
     async fn wait(&self, id: &ContainerId, deadline: Duration) -> Result<i64, EngineError> {
-        let act = format!("wait for container {}", id.0);
+        let act = format!("report the end of container {}", id.0);
         let target = format!("/containers/{}/wait", escaped(&id.0));
-        let body = self.ask_within(Some(deadline), &act, Method::POST, target, Payload::Nothing).await?;
+        let request = self.request(&act, ObjectKind::Container, Method::POST, target);
+        let body = self.send(Request { deadline, ..request }).await?;
         Ok(read::<Waited>(&act, &body)?.status_code)
     }
 
     async fn container(&self, reference: &str) -> Result<Option<Container>, EngineError> {
         let act = format!("inspect container {reference}");
-        let answer = self.get(&act, format!("/containers/{}/json", escaped(reference))).await;
-        let Some(body) = unless_missing(answer)? else { return Ok(None) };
-        Ok(Some(read::<ContainerAnswer>(&act, &body)?.into()))
+        let target = format!("/containers/{}/json", named(&act, reference)?);
+        let answer =
+            unless_missing(ObjectKind::Container, self.get(&act, ObjectKind::Container, target).await)?;
+        answer.map(|body| Ok(read::<ContainerAnswer>(&act, &body)?.into())).transpose()
     }
 
     async fn containers(&self, label: Option<&str>) -> Result<Vec<Container>, EngineError> {
         let act = "list containers";
-        let body = self.get(act, format!("/containers/json?all=1&{}", label_filter(label))).await?;
+        let body = self.get(act, None, format!("/containers/json?all=1&{}", label_filter(label))).await?;
         let rows: Vec<ContainerRow> = read(act, &body)?;
-        Ok(rows.into_iter().map(Container::from).collect())
+        Ok(rows.into_iter().map(Into::into).collect())
     }
 
     async fn logs(&self, id: &ContainerId, tail: usize) -> Result<String, EngineError> {
-        self.within("read the container's logs", output::tail(&self.client, id, tail)).await
+        let act = format!("return the logs of container {}", id.0);
+        let target = format!("/containers/{}/logs?stdout=1&stderr=1&tail={tail}", escaped(&id.0));
+        let request = self.request(&act, ObjectKind::Container, Method::GET, target);
+        respond(&self.address, request, async |answer| output::tail(answer.response.into_body()).await).await
     }
 
     async fn remove_container(&self, id: &ContainerId) -> Result<(), EngineError> {
         let act = format!("remove container {}", id.0);
         let target = format!("/containers/{}?force=1&v=1", escaped(&id.0));
-        match unless_missing(self.ask(&act, Method::DELETE, target, Payload::Nothing).await) {
-            // Somebody else is removing it: it is gone once they are done.
-            Err(EngineError::Refused { status: 409, message, .. })
-                if message.contains("already in progress") =>
-            {
-                let gone = async {
+        let removed = async {
+            let request = self.request(&act, ObjectKind::Container, Method::DELETE, target);
+            match unless_missing(ObjectKind::Container, self.send(request).await) {
+                // Another client is removing it: it is gone once that is done.
+                Err(EngineError::Refused { status: 409, message, .. })
+                    if message.contains("already in progress") =>
+                {
                     while self.container(&id.0).await?.is_some() {
                         tokio::time::sleep(POLL).await;
                     }
                     Ok(())
-                };
-                let late = |_| EngineError::Timeout { act: act.clone(), seconds: DEADLINE.as_secs() };
-                tokio::time::timeout(DEADLINE, gone).await.map_err(late)?
+                }
+                other => other.map(drop),
             }
-            other => other.map(drop),
-        }
+        };
+        within(&act, self.deadline, removed).await
     }
 
     async fn put(&self, id: &ContainerId, archive: Bytes) -> Result<(), EngineError> {
-        let act = "put files into the container";
+        let act = format!("put files into container {}", id.0);
         let target = format!("/containers/{}/archive?path=/&noOverwriteDirNonDir=1", escaped(&id.0));
-        self.ask_within(Some(LOAD_DEADLINE), act, Method::PUT, target, Payload::Tar(archive)).await.map(drop)
+        let request = self.request(&act, ObjectKind::Container, Method::PUT, target);
+        let request = Request { payload: Payload::Tar(archive), deadline: self.load_deadline, ..request };
+        self.send(request).await.map(drop)
     }
 
     async fn read_file(&self, id: &ContainerId, path: &str) -> Result<Option<Bytes>, EngineError> {
-        let act = format!("read {path} out of the container");
-        let download = self.within(&act, files::download(&self.client, id, path)).await;
-        match download {
-            Ok(archive) => files::only_file(&archive)
-                .map(Some)
-                .map_err(|source| EngineError::Broken { act, source: Box::new(source) }),
-            // The engine says 404 for a missing file and for a missing container alike.
-            Err(EngineError::NotFound { message, .. }) if !message.contains("No such container") => Ok(None),
-            Err(other) => Err(other),
-        }
+        let act = format!("read {path} in container {}", id.0);
+        let unreadable = |fault| EngineError::File { path: path.to_owned(), fault };
+        let followed = async {
+            let mut at = path.to_owned();
+            for _ in 0..=LINKS {
+                match self.found(&act, id, &at).await {
+                    Ok(Found::File(bytes)) => return Ok(Some(bytes)),
+                    Ok(Found::Link(target)) => at = target,
+                    Ok(Found::Unreadable(fault)) => return Err(unreadable(fault)),
+                    Err(error) => {
+                        return match files::missing(&error) {
+                            Some(files::Missing::File) => Ok(None),
+                            Some(files::Missing::Links) => Err(unreadable(FileFault::TooManyLinks)),
+                            None => Err(error),
+                        };
+                    }
+                }
+            }
+            Err(unreadable(FileFault::TooManyLinks))
+        };
+        within(&act, self.deadline, followed).await
     }
 
     async fn exec(&self, id: &ContainerId, spec: &ExecSpec) -> Result<Exec, EngineError> {
         let act = "run a command in the container";
-        let options = CreateExecOptions {
+        let config = ExecConfig {
             attach_stdin: Some(spec.stdin),
             attach_stdout: Some(spec.output),
             attach_stderr: Some(spec.output),
@@ -319,32 +353,42 @@ impl Engine for Docker {
             cmd: Some(spec.command.clone()),
             user: spec.user.clone(),
             working_dir: spec.working_dir.clone(),
-            ..CreateExecOptions::default()
+            ..ExecConfig::default()
         };
-        let created = self.within(act, self.client.create_exec(&id.0, options)).await?;
-        let start = StartExecOptions { detach: !spec.stdin && !spec.output, ..StartExecOptions::default() };
-        let streams = match self.within(act, self.client.start_exec(&created.id, Some(start))).await? {
-            StartExecResults::Attached { output, input } => {
-                Some(Streams { output: output::pieces(&self.address, act, output), input })
-            }
-            StartExecResults::Detached => None,
+        let joined = spec.stdin || spec.output;
+        let start = ExecStartConfig { detach: Some(!joined), tty: Some(false), ..ExecStartConfig::default() };
+        let started = async {
+            let target = format!("/containers/{}/exec", escaped(&id.0));
+            let request = self.request(act, ObjectKind::Container, Method::POST, target);
+            let body = self.send(Request { payload: Payload::json(&config), ..request }).await?;
+            let exec = read::<Created>(act, &body)?.id;
+            let target = format!("/exec/{}/start", escaped(&exec));
+            let request = self.request(act, ObjectKind::Container, Method::POST, target);
+            let request = Request { payload: Payload::json(&start), ..request };
+            let streams = if joined {
+                Some(output::streams(act, upgrade(&self.address, request).await?))
+            } else {
+                self.send(request).await?;
+                None
+            };
+            Ok(Exec { id: ExecId(exec), streams })
         };
-        Ok(Exec { id: ExecId(created.id), streams })
+        within(act, self.deadline, started).await
     }
 
     async fn exec_exit_code(&self, exec: &ExecId) -> Result<i64, EngineError> {
-        let act = "tell the command's exit code";
-        let asked = async {
+        let act = "report the command's exit code";
+        let ended = async {
             loop {
-                let body = self.get(act, format!("/exec/{}/json", escaped(&exec.0))).await?;
+                let target = format!("/exec/{}/json", escaped(&exec.0));
+                let body = self.get(act, ObjectKind::Container, target).await?;
                 match read::<ExecAnswer>(act, &body)? {
                     ExecAnswer { running: false, exit_code: Some(code) } => return Ok(code),
                     _ => tokio::time::sleep(POLL).await,
                 }
             }
         };
-        let late = |_| EngineError::Timeout { act: act.to_owned(), seconds: DEADLINE.as_secs() };
-        tokio::time::timeout(DEADLINE, asked).await.map_err(late)?
+        within(act, self.deadline, ended).await
     }
 }
 
@@ -354,24 +398,25 @@ impl fmt::Debug for Docker {
     }
 }
 
-fn unless_missing<T>(answer: Result<T, EngineError>) -> Result<Option<T>, EngineError> {
+/// `None` when the object of that kind itself is missing.
+fn unless_missing<T>(kind: ObjectKind, answer: Result<T, EngineError>) -> Result<Option<T>, EngineError> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
-        Err(EngineError::NotFound { .. }) => Ok(None),
+        Err(EngineError::NotFound { kind: missing, .. }) if missing == kind => Ok(None),
         Err(other) => Err(other),
     }
 }
 
-/// Docker 20.10 and 28 for overlapping pools and bridges, and podman.
-fn subnet_taken(message: &str) -> bool {
-    ["overlap", "is already used on the host", "conflicts with existing route"]
-        .iter()
-        .any(|words| message.contains(words))
-}
-
-/// Engines answer within seconds; one that is busy removing many containers has been seen to take ten.
+/// Engines answer within seconds; one that is busy removing many containers took ten.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Archives of gigabytes are unpacked while we wait.
+/// Archives of gigabytes are unpacked meanwhile.
 const LOAD_DEADLINE: Duration = Duration::from_secs(120);
-/// How often we look whether something has ended that the engine does not announce.
+/// How often the end of something is looked for that the engine does not announce.
 const POLL: Duration = Duration::from_millis(20);
+/// How many symbolic links are followed to a file.
+const LINKS: usize = 8;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;

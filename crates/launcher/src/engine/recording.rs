@@ -1,10 +1,11 @@
-//! An engine in memory, for tests of whoever drives an engine.
+//! An engine in memory, for tests of what drives an engine.
 //!
-//! It keeps the objects by the rules of a real one: names of containers are unique, subnets may
-//! not overlap, a network with a container on it cannot be removed, a container starts only once.
-//! A sidecar (a container with an open stdin) says that it is ready once its bundle has been
-//! written. It records every call, and can refuse any one of them, or do it and lose the answer,
-//! so that a test can see what a failure leaves behind:
+//! It keeps the objects by the rules of a real one: names of containers and networks are unique
+//! (as on engine 26), subnets may not overlap, a network with a running container cannot be
+//! removed, and its containers can. A sidecar (a container with an open stdin) reports that it is
+//! ready once its bundle has been written. Every call is recorded, and any one of them can fail: by
+//! a refusal, a lost response, a response that never comes, an effect that comes late, or objects
+//! that vanish before it. So a test can see what each failure leaves behind:
 //!
 //! ```
 //! # use claude_bottle::engine::{Engine, recording::Recording};
@@ -24,8 +25,15 @@
 //! ```
 
 mod archive;
+mod containers;
+mod fault;
+mod images;
+mod networks;
 mod objects;
 mod processes;
+mod refusals;
+mod run;
+mod state;
 mod streams;
 
 use std::collections::BTreeSet;
@@ -37,7 +45,10 @@ use ipnet::Ipv4Net;
 use tokio::sync::Notify;
 
 pub use self::archive::PutFile;
-use self::objects::State;
+use self::fault::Fault;
+pub use self::run::{Answer, Run};
+use self::state::State;
+use self::streams::Written;
 use super::{
     Container, ContainerId, ContainerSpec, CreatedNetwork, Endpoint, Engine, EngineError, EngineInfo, Exec,
     ExecId, ExecSpec, Image, Network, NetworkId, NetworkSpec, Streams,
@@ -49,58 +60,67 @@ pub struct Recording(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
-    /// Wakes whoever waits for a container.
+    /// Wakes those that wait for a container.
     changed: Notify,
-    fault: Fault,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    None,
-    Refuse(usize),
-    Lose(usize),
-}
-
-/// A command that was run: by exec, or as a one-shot container in another's network namespace.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Run {
-    /// The name of the container.
-    pub container: String,
-    /// What was run, and as whom. Of a one-shot container: its entrypoint, command, env and user.
-    pub spec: ExecSpec,
-    /// What it read from its stdin.
-    pub stdin: Vec<u8>,
-}
-
-/// What a command that was run does.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// What it writes.
-    pub stdout: Vec<u8>,
-    /// What it complains.
-    pub stderr: Vec<u8>,
-    /// How it ends.
-    pub exit_code: i64,
+    /// What happens to which call, counted from 0.
+    fault: Option<(usize, Fault)>,
+    /// Calls of these names time out, and are done after this time.
+    late: Option<(Vec<String>, Duration)>,
 }
 
 impl Recording {
-    /// An engine that does all it is asked, without images of its own.
+    /// An engine that does all that is requested, without images of its own.
     pub fn new() -> Recording {
-        Recording::with_fault(Fault::None)
+        Recording::with_fault(None)
     }
 
     /// An engine that refuses the call of that number, counted from 0, and does nothing for it.
     pub fn refusing(nth: usize) -> Recording {
-        Recording::with_fault(Fault::Refuse(nth))
+        Recording::with_fault(Some((nth, Fault::Refuse)))
     }
 
-    /// An engine that does the call of that number, counted from 0, but whose answer is lost.
+    /// An engine that does the call of that number, counted from 0, but whose response is lost.
     pub fn losing(nth: usize) -> Recording {
-        Recording::with_fault(Fault::Lose(nth))
+        Recording::with_fault(Some((nth, Fault::Lose)))
     }
 
-    fn with_fault(fault: Fault) -> Recording {
-        Recording(Arc::new(Shared { state: Mutex::new(State::default()), changed: Notify::new(), fault }))
+    /// An engine that never answers the call of that number, counted from 0, and does nothing for it.
+    pub fn stalling(nth: usize) -> Recording {
+        Recording::with_fault(Some((nth, Fault::Stall)))
+    }
+
+    /// An engine whose call of that number, counted from 0, times out at once, and is done all the
+    /// same after this time, by tokio's clock.
+    pub fn late(nth: usize, after: Duration) -> Recording {
+        Recording::with_fault(Some((nth, Fault::Late(after))))
+    }
+
+    /// An engine whose calls of these names, e.g. `create network claude-bottle-int-dev`, time out at
+    /// once, and are done all the same after this time, by tokio's clock.
+    pub fn late_calls(names: &[&str], after: Duration) -> Recording {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        Recording::with(None, Some((names, after)))
+    }
+
+    /// An engine on which `docker container prune` is run right before the call of that number,
+    /// counted from 0: containers that do not run, created ones too, are gone.
+    pub fn vanishing(nth: usize) -> Recording {
+        Recording::with_fault(Some((nth, Fault::PruneContainers)))
+    }
+
+    /// An engine on which `docker network prune` is run right before the call of that number,
+    /// counted from 0: networks without a running container are gone, except for the user's own.
+    pub fn vanishing_networks(nth: usize) -> Recording {
+        Recording::with_fault(Some((nth, Fault::PruneNetworks)))
+    }
+
+    fn with_fault(fault: Option<(usize, Fault)>) -> Recording {
+        Recording::with(fault, None)
+    }
+
+    fn with(fault: Option<(usize, Fault)>, late: Option<(Vec<String>, Duration)>) -> Recording {
+        let state = Mutex::new(State::default());
+        Recording(Arc::new(Shared { state, changed: Notify::new(), fault, late }))
     }
 
     /// Has an image by that name.
@@ -114,6 +134,13 @@ impl Recording {
     #[must_use]
     pub fn with_network(self, name: &str, internal: bool, subnet: Ipv4Net) -> Recording {
         self.state().add_foreign_network(name, internal, subnet);
+        self
+    }
+
+    /// Answers each creation of a network with this warning, as podman does.
+    #[must_use]
+    pub fn with_network_warning(self, warning: &str) -> Recording {
+        self.state().network_warning = Some(warning.to_owned());
         self
     }
 
@@ -138,7 +165,7 @@ impl Recording {
         self
     }
 
-    /// Sidecars of this role (`ssh-gate`, ...) never say that they are ready.
+    /// Sidecars of this role (`ssh-gate`, ...) never report that they are ready.
     #[must_use]
     pub fn with_unready(self, role: &str) -> Recording {
         self.state().unready.insert(role.to_owned(), None);
@@ -149,6 +176,13 @@ impl Recording {
     #[must_use]
     pub fn with_failing(self, role: &str, answer: Answer) -> Recording {
         self.state().unready.insert(role.to_owned(), Some(answer));
+        self
+    }
+
+    /// Sidecars of this role never read their stdin.
+    #[must_use]
+    pub fn with_deaf(self, role: &str) -> Recording {
+        self.state().deaf.insert(role.to_owned());
         self
     }
 
@@ -203,64 +237,93 @@ impl Recording {
     }
 
     /// Records a call and does it, unless it is the faulty one.
-    fn call<T>(
+    async fn call<T: Send + 'static>(
         &self,
-        name: impl FnOnce(&State) -> String,
-        act: impl FnOnce(&mut State) -> Result<T, EngineError>,
+        name: impl FnOnce(&State) -> String + Send,
+        act: impl FnOnce(&mut State) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, EngineError> {
-        let mut state = self.state();
-        let (nth, name) = (state.calls.len(), name(&state));
-        state.calls.push(name.clone());
-        if self.0.fault == Fault::Refuse(nth) {
-            return Err(EngineError::Refused {
-                act: name,
-                status: 500,
-                message: "refused by the test".into(),
-            });
+        let (nth, name) = {
+            let mut state = self.state();
+            let (nth, name) = (state.calls.len(), name(&state));
+            state.calls.push(name.clone());
+            (nth, name)
+        };
+        let late = self.0.late.as_ref().filter(|(names, _)| names.contains(&name));
+        let late = late.map(|(_, after)| Fault::Late(*after));
+        let fault = self.0.fault.filter(|(faulty, _)| *faulty == nth).map(|(_, fault)| fault);
+        match fault.or(late) {
+            None => self.perform(act),
+            Some(Fault::Refuse) => {
+                Err(EngineError::Refused { act: name, status: 500, message: "refused by the test".into() })
+            }
+            Some(Fault::Lose) => {
+                drop(self.perform(act));
+                Err(EngineError::Broken { act: name, source: "the response was lost by the test".into() })
+            }
+            Some(Fault::Stall) => std::future::pending().await,
+            Some(Fault::Late(after)) => {
+                let engine = self.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(after).await;
+                    drop(engine.perform(act));
+                });
+                Err(EngineError::Timeout { act: name, seconds: 30 })
+            }
+            Some(Fault::PruneContainers) => {
+                self.state().prune_containers();
+                self.perform(act)
+            }
+            Some(Fault::PruneNetworks) => {
+                self.state().prune_networks();
+                self.perform(act)
+            }
         }
-        let done = act(&mut state);
-        drop(state);
+    }
+
+    fn perform<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        let done = act(&mut self.state());
         self.0.changed.notify_waiters();
-        if self.0.fault == Fault::Lose(nth) {
-            return Err(EngineError::Broken { act: name, source: "the answer was lost by the test".into() });
-        }
         done
     }
 }
 
 impl Engine for Recording {
     async fn info(&self) -> Result<EngineInfo, EngineError> {
-        self.call(|_| "info".into(), |state| Ok(state.info.clone()))
+        self.call(|_| "info".into(), |state| Ok(state.info.clone())).await
     }
 
     async fn image(&self, reference: &str) -> Result<Option<Image>, EngineError> {
-        self.call(|_| format!("inspect image {reference}"), |state| Ok(state.image(reference)))
+        let wanted = reference.to_owned();
+        self.call(|_| format!("inspect image {reference}"), move |state| Ok(state.image(&wanted))).await
     }
 
     async fn load_image(&self, archive: Bytes) -> Result<(), EngineError> {
-        self.call(|_| "load image".into(), |state| state.load_image(&archive))
+        self.call(|_| "load image".into(), move |state| state.load_image(&archive)).await
     }
 
     async fn remove_image(&self, reference: &str) -> Result<(), EngineError> {
-        self.call(
-            |_| format!("remove image {reference}"),
-            |state| {
-                state.remove_image(reference);
-                Ok(())
-            },
-        )
+        let removed = reference.to_owned();
+        let act = move |state: &mut State| {
+            state.remove_image(&removed);
+            Ok(())
+        };
+        self.call(|_| format!("remove image {reference}"), act).await
     }
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<CreatedNetwork, EngineError> {
-        self.call(|_| format!("create network {}", spec.name), |state| state.create_network(spec))
+        let created = spec.clone();
+        let name = |_: &State| format!("create network {}", spec.name);
+        self.call(name, move |state| state.create_network(&created)).await
     }
 
     async fn network(&self, reference: &str) -> Result<Option<Network>, EngineError> {
-        self.call(|_| format!("inspect network {reference}"), |state| Ok(state.network(reference)))
+        let wanted = reference.to_owned();
+        self.call(|_| format!("inspect network {reference}"), move |state| Ok(state.network(&wanted))).await
     }
 
     async fn networks(&self, label: Option<&str>) -> Result<Vec<Network>, EngineError> {
-        self.call(|_| "list networks".into(), |state| Ok(state.networks(label)))
+        let label = label.map(str::to_owned);
+        self.call(|_| "list networks".into(), move |state| Ok(state.networks(label.as_deref()))).await
     }
 
     async fn connect(
@@ -272,83 +335,97 @@ impl Engine for Recording {
         let name = |state: &State| {
             format!("connect {} to {}", state.container_name(&container.0), state.network_name(&network.0))
         };
-        self.call(name, |state| state.connect(network, container, endpoint))
+        let (network, container, endpoint) = (network.clone(), container.clone(), endpoint.clone());
+        self.call(name, move |state| state.connect(&network, &container, &endpoint)).await
     }
 
     async fn remove_network(&self, id: &NetworkId) -> Result<(), EngineError> {
-        self.call(
-            |state| format!("remove network {}", state.network_name(&id.0)),
-            |state| state.remove_network(id),
-        )
+        let removed = id.clone();
+        let name = |state: &State| format!("remove network {}", state.network_name(&id.0));
+        self.call(name, move |state| state.remove_network(&removed)).await
     }
 
     async fn create_container(&self, spec: &ContainerSpec) -> Result<ContainerId, EngineError> {
-        self.call(|_| format!("create container {}", spec.name), |state| state.create_container(spec))
+        let created = spec.clone();
+        let name = |_: &State| format!("create container {}", spec.name);
+        self.call(name, move |state| state.create_container(&created)).await
     }
 
     async fn start(&self, id: &ContainerId) -> Result<(), EngineError> {
-        self.call(|state| format!("start {}", state.container_name(&id.0)), |state| state.start(id))
+        let started = id.clone();
+        self.call(about("start", id), move |state| state.start(&started)).await
     }
 
     async fn attach(&self, id: &ContainerId) -> Result<Streams, EngineError> {
-        let output =
-            self.call(|state| format!("attach {}", state.container_name(&id.0)), |state| state.attach(id))?;
-        Ok(streams::joined(output, streams::Stdin::of_container(self.clone(), id.clone())))
+        let (engine, id) = (self.clone(), id.clone());
+        let attached = id.clone();
+        let attach = move |state: &mut State| Ok((state.attach(&attached)?, state.is_deaf(&attached)));
+        let (output, deaf) = self.call(about("attach", &id), attach).await?;
+        if deaf {
+            return Ok(streams::deaf(output));
+        }
+        Ok(streams::joined(output, move |written| {
+            engine.perform(|state| match written {
+                Written::Bytes(bytes) => state.write_to_container(&id, bytes),
+                Written::End => state.end_stdin(&id),
+            });
+        }))
     }
 
     async fn wait(&self, id: &ContainerId, deadline: Duration) -> Result<i64, EngineError> {
-        self.call(
-            |state| format!("wait for {}", state.container_name(&id.0)),
-            |state| state.must_have(id).map(drop),
-        )?;
-        loop {
-            let changed = self.0.changed.notified();
-            tokio::pin!(changed);
-            // From here on no change is missed.
-            changed.as_mut().enable();
-            if let Some(code) = self.state().exit_code(id) {
-                return Ok(code);
+        let awaited = id.clone();
+        self.call(about("wait for", id), move |state| state.must_have(&awaited).map(drop)).await?;
+        let ended = async {
+            loop {
+                let changed = self.0.changed.notified();
+                tokio::pin!(changed);
+                // From here on no change is missed.
+                changed.as_mut().enable();
+                if let Some(code) = self.state().exit_code(id) {
+                    return code;
+                }
+                changed.await;
             }
-            let late =
-                |_| EngineError::Timeout { act: "wait for a container".into(), seconds: deadline.as_secs() };
-            tokio::time::timeout(deadline, changed).await.map_err(late)?;
-        }
+        };
+        let late =
+            |_| EngineError::Timeout { act: "wait for a container".into(), seconds: deadline.as_secs() };
+        tokio::time::timeout(deadline, ended).await.map_err(late)
     }
 
     async fn container(&self, reference: &str) -> Result<Option<Container>, EngineError> {
-        self.call(
-            |state| format!("inspect container {}", state.container_name(reference)),
-            |state| Ok(state.container(reference)),
-        )
+        let wanted = reference.to_owned();
+        let name = |state: &State| format!("inspect container {}", state.container_name(reference));
+        self.call(name, move |state| Ok(state.container(&wanted))).await
     }
 
     async fn containers(&self, label: Option<&str>) -> Result<Vec<Container>, EngineError> {
-        self.call(|_| "list containers".into(), |state| Ok(state.containers(label)))
+        let label = label.map(str::to_owned);
+        self.call(|_| "list containers".into(), move |state| Ok(state.containers(label.as_deref()))).await
     }
 
     async fn logs(&self, id: &ContainerId, tail: usize) -> Result<String, EngineError> {
-        self.call(|state| format!("logs {}", state.container_name(&id.0)), |state| state.logs(id, tail))
+        let read = id.clone();
+        self.call(about("logs", id), move |state| state.logs(&read, tail)).await
     }
 
     async fn remove_container(&self, id: &ContainerId) -> Result<(), EngineError> {
-        self.call(
-            |state| format!("remove container {}", state.container_name(&id.0)),
-            |state| {
-                state.remove_container(id);
-                Ok(())
-            },
-        )
+        let removed = id.clone();
+        let act = move |state: &mut State| {
+            state.remove_container(&removed);
+            Ok(())
+        };
+        self.call(about("remove container", id), act).await
     }
 
     async fn put(&self, id: &ContainerId, archive: Bytes) -> Result<(), EngineError> {
-        self.call(|state| format!("put {}", state.container_name(&id.0)), |state| state.put(id, &archive))
+        let filled = id.clone();
+        self.call(about("put", id), move |state| state.put(&filled, &archive)).await
     }
 
     async fn read_file(&self, id: &ContainerId, path: &str) -> Result<Option<Bytes>, EngineError> {
-        self.call(
-            |state| format!("read {path} of {}", state.container_name(&id.0)),
-            |state| state.read_file(id, path),
-        )
+        let (read, at) = (id.clone(), path.to_owned());
+        let name = |state: &State| format!("read {path} of {}", state.container_name(&id.0));
+        self.call(name, move |state| state.read_file(&read, &at)).await
     }
 
     async fn exec(&self, id: &ContainerId, spec: &ExecSpec) -> Result<Exec, EngineError> {
@@ -356,15 +433,30 @@ impl Engine for Recording {
             let program = spec.command.first().map_or("", String::as_str);
             format!("exec {program} in {}", state.container_name(&id.0))
         };
-        let (exec, output) = self.call(name, |state| state.exec(id, spec))?;
-        let streams = (spec.stdin || spec.output)
-            .then(|| streams::joined(output, streams::Stdin::of_exec(self.clone(), exec.clone())));
+        let (container, command) = (id.clone(), spec.clone());
+        let (exec, output) = self.call(name, move |state| state.exec(&container, &command)).await?;
+        let (engine, running) = (self.clone(), exec.clone());
+        let streams = (spec.stdin || spec.output).then(|| {
+            streams::joined(output, move |written| {
+                engine.perform(|state| match written {
+                    Written::Bytes(bytes) => state.write_to_exec(&running, bytes),
+                    Written::End => state.run_exec(&running),
+                });
+            })
+        });
         Ok(Exec { id: exec, streams })
     }
 
     async fn exec_exit_code(&self, exec: &ExecId) -> Result<i64, EngineError> {
-        self.call(|_| "exec exit code".into(), |state| state.exec_exit_code(exec))
+        let ended = exec.clone();
+        self.call(|_| "exec exit code".into(), move |state| state.exec_exit_code(&ended)).await
     }
+}
+
+/// The name of a call about a container.
+fn about(act: &'static str, id: &ContainerId) -> impl FnOnce(&State) -> String + Send {
+    let id = id.clone();
+    move |state| format!("{act} {}", state.container_name(&id.0))
 }
 
 impl Default for Recording {

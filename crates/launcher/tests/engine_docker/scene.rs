@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use claude_bottle::engine::docker::Docker;
 use claude_bottle::engine::{
-    ContainerId, ContainerSpec, Engine, EngineError, NetworkId, NetworkMode, NetworkSpec, Output,
-    OutputStream,
+    ContainerId, ContainerSpec, Engine, EngineError, NetworkId, NetworkSpec, Output, OutputStream,
 };
 use claude_bottle::images::{BuiltImage, ImageSpec, Layer, ensure_loaded};
 use futures_util::{FutureExt, StreamExt};
@@ -26,7 +25,7 @@ pub(crate) struct Scene {
 
 /// Runs a test, removes all that carries its label, also after a failure, and looks for leftovers.
 pub(crate) async fn scene(name: &str, body: impl AsyncFnOnce(&Scene)) {
-    let engine = Docker::connect(None).expect("these tests need a running container engine");
+    let engine = Docker::connect(None, false).expect("these tests need a running container engine");
     let name = format!("claude-bottle-test-{name}-{}", std::process::id());
     let built = image(&name);
     let image = ensure_loaded(&engine, &built).await.expect("the image can be loaded");
@@ -60,25 +59,10 @@ impl Scene {
 
     pub(crate) fn container(&self, role: &str, does: &str) -> ContainerSpec {
         ContainerSpec {
-            name: format!("{}-{role}", self.name),
-            image: self.image.clone(),
-            entrypoint: Vec::new(),
             command: vec![does.to_owned()],
-            env: BTreeMap::new(),
-            user: None,
             labels: self.labels(),
-            network: NetworkMode::None,
-            dns: Vec::new(),
-            dns_options: Vec::new(),
-            read_only: false,
-            cap_add: Vec::new(),
-            sysctls: BTreeMap::new(),
-            pids: None,
-            memory: None,
-            nano_cpus: None,
-            runtime: None,
-            stdin: false,
             bounded_logs: false,
+            ..ContainerSpec::new(&format!("{}-{role}", self.name), &self.image)
         }
     }
 
@@ -114,11 +98,11 @@ impl Scene {
         })
     }
 
-    /// A network that leads nowhere, in the first subnet that is free.
+    /// An internal network, in the first subnet that is free.
     pub(crate) async fn network(&self, role: &str) -> (NetworkId, Ipv4Net) {
         for subnet in self.subnets().take(64) {
             match self.engine.create_network(&self.network_spec(role, subnet)).await {
-                Ok(id) => return (id, subnet),
+                Ok(created) => return (created.id, subnet),
                 Err(EngineError::SubnetTaken { .. }) => {}
                 Err(error) => panic!("{error:?}"),
             }
@@ -173,5 +157,8 @@ pub(crate) async fn all(mut output: OutputStream) -> (String, String) {
 }
 
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), what).await.expect("it comes within 20 s")
+    tokio::time::timeout(SOON, what).await.expect("it comes within 20 s")
 }
+
+/// Within this time everything happens that happens at all.
+pub(crate) const SOON: Duration = Duration::from_secs(20);

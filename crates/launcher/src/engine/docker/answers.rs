@@ -1,7 +1,7 @@
 //! The engine's answers, read leniently.
 //!
-//! bollard's enums are closed: one state that a newer engine invents, and a whole list cannot be
-//! read. So whatever is read as JSON is read with these types, which take what we need and ignore
+//! bollard's enums are closed: a single state that a newer engine adds makes a whole list
+//! unreadable. So all JSON is read with these types, which take what the launcher needs and ignore
 //! the rest.
 
 use std::collections::BTreeMap;
@@ -199,9 +199,10 @@ struct ContainerConfig {
 impl From<ContainerAnswer> for Container {
     fn from(answer: ContainerAnswer) -> Container {
         let ContainerState { status, started_at, exit_code } = answer.state;
-        // Go's zero time stands for "never".
+        // Go's zero time means "never".
         let started = Some(started_at).filter(|at| !at.is_empty() && !at.starts_with("0001-"));
-        let ended = matches!(status.as_str(), "exited" | "dead");
+        // podman reports "stopped" until it has cleaned up.
+        let ended = matches!(status.as_str(), "exited" | "dead" | "stopped");
         Container {
             id: ContainerId(answer.id),
             name: answer.name.trim_start_matches('/').to_owned(),
@@ -243,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_that_nobody_has_heard_of_does_not_spoil_the_list() {
+    fn an_unknown_state_does_not_spoil_the_list() {
         let rows =
             br#"[{"Id":"aa","Names":["/x/alias","/own"],"State":"hibernating","Labels":null,"New":{}}]"#;
         let rows: Vec<ContainerRow> = read("list containers", rows).unwrap();

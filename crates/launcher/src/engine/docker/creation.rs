@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-use bollard::models::{
+use bollard_stubs::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig,
     NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
 };
@@ -55,7 +55,8 @@ pub(super) fn container(spec: &ContainerSpec, priorities: Priorities) -> Contain
         stdin_once: Some(spec.stdin),
         tty: Some(false),
         // An image's own check would run beside provisioning, inside the bottle.
-        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
+        healthcheck: (!spec.healthcheck)
+            .then(|| HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
         host_config: Some(host_config(spec, network_mode)),
         networking_config,
         ..Default::default()
@@ -95,17 +96,17 @@ fn host_config(spec: &ContainerSpec, network_mode: String) -> HostConfig {
     }
 }
 
-/// Whether the engine can be told which network leads out (API 1.48).
+/// Whether the engine lets the client choose the network of the default route (API 1.48).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Priorities {
-    /// It can.
+    /// It does.
     Known,
-    /// It cannot; or nobody asks.
+    /// It does not, or the endpoint does not need it.
     Unknown,
 }
 
 impl Priorities {
-    /// What an engine of this API version can be told.
+    /// What an engine of this API version does.
     pub(super) fn of(api: &str) -> Priorities {
         let number =
             api.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
@@ -116,7 +117,7 @@ impl Priorities {
     }
 }
 
-/// How a container stands in a network, for the engine.
+/// A container's connection to a network, as the engine takes it.
 pub(super) fn endpoint_settings(endpoint: &Endpoint, priorities: Priorities) -> EndpointSettings {
     EndpointSettings {
         ipam_config: endpoint.address.map(|address| EndpointIpamConfig {
@@ -148,9 +149,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_engine_that_knows_priorities_is_told_them() {
+    fn priorities_are_sent_only_to_engines_that_know_them() {
         let endpoint = Endpoint { default_route: true, ..Endpoint::default() };
-        for (api, told) in [
+        for (api, sent) in [
             ("1.41", None),
             ("1.47", None),
             ("1.48", Some(1)),
@@ -158,7 +159,7 @@ mod tests {
             ("2.0", Some(1)),
             ("?", None),
         ] {
-            assert_eq!(endpoint_settings(&endpoint, Priorities::of(api)).gw_priority, told, "{api}");
+            assert_eq!(endpoint_settings(&endpoint, Priorities::of(api)).gw_priority, sent, "{api}");
         }
     }
 }

@@ -1,232 +1,224 @@
 //! One request to the engine, over a connection of its own.
 //!
-//! bollard sends through this transport too, so that connecting, and what a failure to connect
-//! means, is decided in one place.
+//! Every wait has a deadline and every read a bound: the deadline of a request includes connecting,
+//! sending, and reading the whole response. A request that is given up takes its
+//! connection with it.
 
 use std::error::Error as StdError;
-use std::fmt;
 use std::future::Future;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
-use bollard::errors::Error;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
-use hyper::{Method, Request, Response, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, UPGRADE};
+use hyper::upgrade::Upgraded;
+use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::address::{Address, unreachable_at};
-use crate::engine::EngineError;
+use super::refusal::Refusal;
+use crate::engine::{EngineError, ObjectKind};
 
-/// Connects, sends one request and returns the head of the answer.
-pub(super) async fn send<B>(address: &Address, mut request: Request<B>) -> Result<Response<Incoming>, Error>
-where
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn StdError + Send + Sync>>,
-{
+/// A request.
+#[derive(Debug)]
+pub(super) struct Request<'a> {
+    /// What is requested, for the error.
+    pub(super) act: &'a str,
+    /// The kind of object that the target names, for the error.
+    pub(super) about: Option<ObjectKind>,
+    pub(super) method: Method,
+    /// Path and query, percent-encoded.
+    pub(super) target: String,
+    pub(super) payload: Payload,
+    /// How long it may take, the whole response included.
+    pub(super) deadline: Duration,
+}
+
+/// The body of a request.
+#[derive(Debug)]
+pub(super) enum Payload {
+    Nothing,
+    Json(Bytes),
+    Tar(Bytes),
+}
+
+impl Payload {
+    /// A body of JSON.
+    pub(super) fn json(value: &impl Serialize) -> Payload {
+        let text = serde_json::to_vec(value).expect("models with strings as keys are JSON");
+        Payload::Json(text.into())
+    }
+}
+
+/// A good response, to be read. Its connection ends with it.
+pub(super) struct Answer {
+    pub(super) response: Response<Incoming>,
+    _connection: AbortOnDropHandle<()>,
+}
+
+/// Why a good response is missing.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The engine could not be connected to.
+    Connect(io::Error),
+    /// The engine refused.
+    Refused(Refusal),
+    /// The response is not HTTP, not what the API promises, or too long; or the connection broke.
+    Unreadable(Box<dyn StdError + Send + Sync>),
+}
+
+/// Sends a request, and returns the whole body of a good response.
+pub(super) async fn whole(address: &Address, request: Request<'_>) -> Result<Bytes, EngineError> {
+    respond(address, request, async |answer| body(answer.response, WHOLE_LIMIT).await).await
+}
+
+/// Sends a request, and reads its good response within its deadline.
+pub(super) async fn respond<T>(
+    address: &Address,
+    request: Request<'_>,
+    read: impl AsyncFnOnce(Answer) -> Result<T, Fault>,
+) -> Result<T, EngineError> {
+    let Request { act, about, method, target, payload, deadline } = request;
+    let exchange = async {
+        let answer = send(address, head(method, target), payload).await?;
+        let status = answer.response.status();
+        if status.is_success() || status == StatusCode::NOT_MODIFIED {
+            return read(answer).await;
+        }
+        Err(refused(answer).await?)
+    };
+    let exchanged = within(act, deadline, async { Ok(exchange.await) }).await?;
+    exchanged.map_err(|fault| meaning(address, act, about, fault))
+}
+
+/// Sends a request that turns its connection into a stream of bytes in both directions. The
+/// deadline ends with the head of the response.
+pub(super) async fn upgrade(address: &Address, request: Request<'_>) -> Result<Upgraded, EngineError> {
+    let Request { act, about, method, target, payload, deadline } = request;
+    let exchange = async {
+        let head = head(method, target).header(CONNECTION, "Upgrade").header(UPGRADE, "tcp");
+        let answer = send(address, head, payload).await?;
+        match answer.response.status() {
+            StatusCode::SWITCHING_PROTOCOLS => Ok(hyper::upgrade::on(answer.response).await?),
+            status if status.is_success() => {
+                Err(Fault::Unreadable(format!("expected status 101, found {status}").into()))
+            }
+            _ => Err(refused(answer).await?),
+        }
+    };
+    let exchanged = within(act, deadline, async { Ok(exchange.await) }).await?;
+    exchanged.map_err(|fault| meaning(address, act, about, fault))
+}
+
+/// Waits for a response until the deadline.
+pub(super) async fn within<T>(
+    act: &str,
+    deadline: Duration,
+    response: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
+    match tokio::time::timeout(deadline, response).await {
+        Ok(response) => response,
+        Err(_) => {
+            Err(EngineError::Timeout { act: act.to_owned(), seconds: deadline.as_secs_f64().ceil() as u64 })
+        }
+    }
+}
+
+/// The body of a response, at most `limit` bytes of it.
+async fn body(response: Response<Incoming>, limit: usize) -> Result<Bytes, Fault> {
+    Ok(Limited::new(response.into_body(), limit).collect().await.map_err(Fault::Unreadable)?.to_bytes())
+}
+
+async fn refused(answer: Answer) -> Result<Fault, Fault> {
+    let status = answer.response.status().as_u16();
+    Ok(Fault::Refused(Refusal::read(status, &body(answer.response, REFUSAL_LIMIT).await?)))
+}
+
+fn head(method: Method, target: String) -> hyper::http::request::Builder {
+    hyper::Request::builder().method(method).uri(target)
+}
+
+/// Connects, sends one request and returns the head of the response.
+async fn send(
+    address: &Address,
+    head: hyper::http::request::Builder,
+    payload: Payload,
+) -> Result<Answer, Fault> {
+    let (content_type, body) = match payload {
+        Payload::Nothing => (None, Bytes::new()),
+        Payload::Json(text) => (Some("application/json"), text),
+        Payload::Tar(archive) => (Some("application/x-tar"), archive),
+    };
     let host = match address {
         Address::Unix(_) => HeaderValue::from_static("localhost"),
         Address::Tcp(authority) => {
-            HeaderValue::from_str(authority).map_err(|error| Error::HttpClientError { err: error.into() })?
+            HeaderValue::from_str(authority.as_str()).expect("an authority is visible ASCII")
         }
     };
-    request.headers_mut().insert(HOST, host);
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
-    *request.uri_mut() = target.parse::<Uri>()?;
-
+    let mut request = head.header(HOST, host).body(Full::new(body)).expect("targets are percent-encoded");
+    if let Some(content_type) = content_type {
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
     match address {
-        Address::Unix(path) => {
-            exchange(UnixStream::connect(path).await.map_err(not_connected)?, request).await
-        }
+        Address::Unix(path) => exchange(unix_stream(path).await.map_err(Fault::Connect)?, request).await,
         Address::Tcp(authority) => {
-            let stream = TcpStream::connect(authority.as_str()).await.map_err(not_connected)?;
-            stream.set_nodelay(true).map_err(not_connected)?;
+            let stream = TcpStream::connect(authority.as_str()).await.map_err(Fault::Connect)?;
+            stream.set_nodelay(true).map_err(Fault::Connect)?;
             exchange(stream, request).await
         }
     }
 }
 
-async fn exchange<S, B>(stream: S, request: Request<B>) -> Result<Response<Incoming>, Error>
+/// Connects to a Unix socket. Unlike TCP, the kernel refuses at once while the queue is full.
+async fn unix_stream(path: &Path) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(RETRY).await,
+            connected => return connected,
+        }
+    }
+}
+
+async fn exchange<S>(stream: S, request: hyper::Request<Full<Bytes>>) -> Result<Answer, Fault>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    // What breaks the connection also breaks the answer, and is told there.
-    tokio::spawn(connection.with_upgrades());
-    Ok(sender.send_request(request).await?)
+    let connection = tokio::spawn(async move {
+        // What breaks the connection also breaks the response, and is reported there.
+        drop(connection.with_upgrades().await);
+    });
+    let connection = AbortOnDropHandle::new(connection);
+    Ok(Answer { response: sender.send_request(request).await?, _connection: connection })
 }
 
-/// A request whose answer is read whole: `payload` is sent as JSON unless it is an archive.
-#[derive(Debug)]
-pub(super) struct Ask<'a> {
-    /// What is asked, for the error.
-    pub(super) act: &'a str,
-    pub(super) method: Method,
-    /// Path and query, percent-encoded.
-    pub(super) target: String,
-    pub(super) payload: Payload,
-    /// How long it may take; `None` for ever.
-    pub(super) deadline: Option<Duration>,
-}
-
-/// What goes with a request.
-#[derive(Debug)]
-pub(super) enum Payload {
-    Nothing,
-    Json(serde_json::Value),
-    Tar(Bytes),
-}
-
-/// Asks, and returns the body of a good answer. The engine's own refusal becomes an error.
-pub(super) async fn ask(address: &Address, ask: Ask<'_>) -> Result<Bytes, EngineError> {
-    let (content_type, body) = match ask.payload {
-        Payload::Nothing => (None, Bytes::new()),
-        Payload::Json(value) => (Some("application/json"), Bytes::from(value.to_string())),
-        Payload::Tar(archive) => (Some("application/x-tar"), archive),
-    };
-    let mut request = Request::builder().method(ask.method).uri(ask.target);
-    if let Some(content_type) = content_type {
-        request = request.header(CONTENT_TYPE, content_type);
-    }
-    let answer = async {
-        let response = send(address, request.body(Full::new(body))?).await?;
-        let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        if status.is_success() || status == hyper::StatusCode::NOT_MODIFIED {
-            return Ok(body);
-        }
-        Err(Error::DockerResponseServerError { status_code: status.as_u16(), message: sentence(&body) })
-    };
-    within(address, ask.act, ask.deadline, answer).await
-}
-
-/// Awaits an answer of the engine for so long, and says what its failure means.
-pub(super) async fn within<T>(
-    address: &Address,
-    act: &str,
-    deadline: Option<Duration>,
-    answer: impl Future<Output = Result<T, Error>>,
-) -> Result<T, EngineError> {
-    let answer = match deadline {
-        None => answer.await,
-        Some(deadline) => tokio::time::timeout(deadline, answer)
-            .await
-            .map_err(|_| EngineError::Timeout { act: act.to_owned(), seconds: deadline.as_secs() })?,
-    };
-    answer.map_err(|error| meaning(address, act, error))
-}
-
-/// What an error of the client library means to us.
-pub(super) fn meaning(address: &Address, act: &str, error: Error) -> EngineError {
-    let act = act.to_owned();
-    match error {
-        Error::IOError { err }
-            if err.get_ref().is_some_and(<dyn StdError + Send + Sync>::is::<NotConnected>) =>
-        {
-            let kind = err.kind();
-            let source = err.into_inner().and_then(|inner| inner.downcast::<NotConnected>().ok());
-            unreachable_at(address, source.map_or_else(|| kind.into(), |not_connected| not_connected.0))
-        }
-        Error::DockerResponseServerError { status_code: 404, message } => {
-            EngineError::NotFound { act, message }
-        }
-        Error::DockerResponseServerError { status_code, message } => {
-            EngineError::Refused { act, status: status_code, message }
-        }
-        Error::RequestTimeoutError => EngineError::Timeout { act, seconds: super::DEADLINE.as_secs() },
-        other => EngineError::Broken { act, source: Box::new(other) },
+fn meaning(address: &Address, act: &str, about: Option<ObjectKind>, fault: Fault) -> EngineError {
+    match fault {
+        Fault::Connect(source) => unreachable_at(address, source),
+        Fault::Refused(refusal) => refusal.meaning(act, about),
+        Fault::Unreadable(source) => EngineError::Broken { act: act.to_owned(), source },
     }
 }
 
-/// The engine's sentence in the body of a refusal.
-fn sentence(body: &[u8]) -> String {
-    #[derive(serde::Deserialize)]
-    struct Refusal {
-        message: String,
-    }
-    match serde_json::from_slice::<Refusal>(body) {
-        Ok(refusal) => refusal.message,
-        Err(_) => String::from_utf8_lossy(body).trim().to_owned(),
+impl From<hyper::Error> for Fault {
+    fn from(error: hyper::Error) -> Fault {
+        Fault::Unreadable(Box::new(error))
     }
 }
 
-/// Marks an I/O error as one of connecting, wherever bollard hands it through.
-#[derive(Debug)]
-struct NotConnected(io::Error);
-
-fn not_connected(error: io::Error) -> Error {
-    Error::IOError { err: io::Error::new(error.kind(), NotConnected(error)) }
-}
-
-impl fmt::Display for NotConnected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "could not connect to the container engine")
-    }
-}
-
-impl StdError for NotConnected {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&self.0)
-    }
-}
+/// The list of all containers of a large machine takes about 1 MiB.
+const WHOLE_LIMIT: usize = 64 << 20;
+/// How long a full queue of connections is left alone.
+const RETRY: Duration = Duration::from_millis(20);
+/// A refusal is a sentence.
+const REFUSAL_LIMIT: usize = 64 << 10;
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    /// An engine that answers with these bytes, or with none at all, and keeps the connection.
-    async fn engine(answer: &'static str) -> Address {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = Address::Tcp(listener.local_addr().unwrap().to_string());
-        tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut head = vec![0; 4096];
-            let read = stream.read(&mut head).await.unwrap();
-            assert!(head[..read].starts_with(b"GET /version HTTP/1.1\r\n"), "no version, no authority");
-            stream.write_all(answer.as_bytes()).await.unwrap();
-            std::future::pending::<()>().await;
-        });
-        address
-    }
-
-    async fn asked(answer: &'static str, deadline: Duration) -> Result<Bytes, EngineError> {
-        let address = engine(answer).await;
-        let (act, target) = ("tell its version", "/version".to_owned());
-        let deadline = Some(deadline);
-        ask(&address, Ask { act, method: Method::GET, target, payload: Payload::Nothing, deadline }).await
-    }
-
-    #[tokio::test]
-    async fn an_engine_that_never_answers_is_given_up() {
-        let error = asked("", Duration::from_millis(50)).await.unwrap_err();
-        assert!(matches!(error, EngineError::Timeout { .. }), "{error:?}");
-        let half = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n{}";
-        let error = asked(half, Duration::from_millis(50)).await.unwrap_err();
-        assert!(matches!(error, EngineError::Timeout { .. }), "{error:?}");
-    }
-
-    #[tokio::test]
-    async fn a_refusal_carries_the_sentence_of_the_engine() {
-        let deadline = Duration::from_secs(10);
-        let refusal = "HTTP/1.1 403 Forbidden\r\ncontent-length: 15\r\n\r\n{\"message\":\"a\"}";
-        let error = asked(refusal, deadline).await.unwrap_err();
-        assert!(
-            matches!(&error, EngineError::Refused { status: 403, message, .. } if message == "a"),
-            "{error:?}"
-        );
-        let bare = "HTTP/1.1 404 Not Found\r\ncontent-length: 8\r\n\r\nnowhere\n";
-        let error = asked(bare, deadline).await.unwrap_err();
-        assert!(matches!(&error, EngineError::NotFound { message, .. } if message == "nowhere"), "{error:?}");
-        let error = asked("no HTTP at all", deadline).await.unwrap_err();
-        assert!(matches!(error, EngineError::Broken { .. }), "{error:?}");
-    }
-}
+mod tests;

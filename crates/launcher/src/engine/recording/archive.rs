@@ -64,7 +64,7 @@ pub(super) fn images(archive: &[u8]) -> io::Result<Vec<(Image, Vec<String>)>> {
         }
         let config = read(&manifest.config)?;
         let settings = serde_json::from_slice::<Configuration>(config)?.config;
-        let id = format!("sha256:{}", crate::images::sha256(config));
+        let id = format!("sha256:{}", crate::digest::sha256(config));
         Ok((
             Image { id, user: settings.user, working_dir: settings.working_dir },
             manifest.repo_tags.unwrap_or_default(),

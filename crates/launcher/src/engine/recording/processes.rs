@@ -3,114 +3,14 @@
 
 use tokio::sync::mpsc;
 
-use super::objects::{State, missing, refused};
-use super::streams::{OutputReceiver, OutputSender};
-use super::{Answer, Run};
+use super::objects::ExecObject;
+use super::refusals::{missing, refused};
+use super::run::Run;
+use super::state::State;
+use super::streams::{OutputReceiver, send};
 use crate::engine::{
-    Container, ContainerId, ContainerSpec, Endpoint, EngineError, ExecId, ExecSpec, NetworkId, NetworkMode,
-    Output,
+    ContainerId, ContainerSpec, EngineError, ExecId, ExecSpec, NetworkMode, ObjectKind, Output,
 };
-
-/// A container and its first process.
-pub(super) struct ContainerObject {
-    pub(super) id: ContainerId,
-    pub(super) spec: ContainerSpec,
-    pub(super) endpoints: Vec<(NetworkId, Endpoint)>,
-    pub(super) started: bool,
-    pub(super) exit_code: Option<i64>,
-    stdin: Vec<u8>,
-    stdin_ended: bool,
-    ready: bool,
-    output: Option<OutputSender>,
-    log: Vec<u8>,
-}
-
-/// A command in a container.
-pub(super) struct ExecObject {
-    id: ExecId,
-    pub(super) container: ContainerId,
-    run: Run,
-    exit_code: Option<i64>,
-    output: Option<OutputSender>,
-}
-
-impl ContainerObject {
-    pub(super) fn new(
-        id: ContainerId,
-        spec: ContainerSpec,
-        endpoints: Vec<(NetworkId, Endpoint)>,
-    ) -> ContainerObject {
-        ContainerObject {
-            id,
-            spec,
-            endpoints,
-            started: false,
-            exit_code: None,
-            stdin: Vec::new(),
-            stdin_ended: false,
-            ready: false,
-            output: None,
-            log: Vec::new(),
-        }
-    }
-
-    /// As it stands in lists.
-    pub(super) fn row(&self) -> Container {
-        let status = match (self.started, self.exit_code) {
-            (false, _) => "created",
-            (true, None) => "running",
-            (true, Some(_)) => "exited",
-        };
-        Container {
-            id: self.id.clone(),
-            name: self.spec.name.clone(),
-            status: status.to_owned(),
-            started: None,
-            exit_code: None,
-            labels: self.spec.labels.clone(),
-        }
-    }
-
-    fn running(&self) -> bool {
-        self.started && self.exit_code.is_none()
-    }
-
-    /// A container in another's network namespace does one thing and ends, as the seal does.
-    fn one_shot(&self) -> bool {
-        matches!(self.spec.network, NetworkMode::Container(_))
-    }
-
-    fn role(&self) -> &str {
-        self.spec.labels.get("claude-bottle.role").map_or(self.spec.name.as_str(), String::as_str)
-    }
-
-    fn write(&mut self, piece: Output) {
-        let (Output::Stdout(bytes) | Output::Stderr(bytes)) = &piece;
-        self.log.extend_from_slice(bytes);
-        send(self.output.as_ref(), piece);
-    }
-
-    fn answer(&mut self, answer: Answer) {
-        self.write(Output::Stdout(answer.stdout.into()));
-        self.write(Output::Stderr(answer.stderr.into()));
-        self.end(answer.exit_code);
-    }
-
-    fn end(&mut self, exit_code: i64) {
-        self.exit_code = Some(exit_code);
-        self.output = None;
-    }
-
-    fn readiness(&self) -> String {
-        let name = match self.role() {
-            "egress" => "egress-proxy",
-            role => role,
-        };
-        format!(
-            "{{\"event\":\"ready\",\"name\":\"{name}\",\"version\":\"0.1.0\",\"listeners\":[],\"admin\":null}}\n"
-        )
-    }
-}
 
 /// The first processes of containers.
 impl State {
@@ -126,6 +26,11 @@ impl State {
                 ));
             }
         }
+        let endpoints = self.containers[at].endpoints.iter();
+        if let Some((gone, _)) = endpoints.clone().find(|(network, _)| self.network(&network.0).is_none()) {
+            let message = format!("network {} not found", gone.0);
+            return Err(missing(ObjectKind::Network, "start the container", &message));
+        }
         let container = &mut self.containers[at];
         container.started = true;
         container.exit_code = None;
@@ -138,6 +43,10 @@ impl State {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.containers[at].output = Some(sender);
         Ok(receiver)
+    }
+
+    pub(super) fn is_deaf(&self, id: &ContainerId) -> bool {
+        self.position(&id.0).is_some_and(|at| self.deaf.contains(self.containers[at].role()))
     }
 
     pub(super) fn write_to_container(&mut self, id: &ContainerId, bytes: &[u8]) {
@@ -274,16 +183,12 @@ impl State {
         self.run_exec(id);
         let ended = self.execs.iter().find(|exec| exec.id == *id).and_then(|exec| exec.exit_code);
         ended.ok_or_else(|| {
-            missing("tell the command's exit code", &format!("No such exec instance: {}", id.0))
+            missing(
+                ObjectKind::Container,
+                "report the command's exit code",
+                &format!("No such exec instance: {}", id.0),
+            )
         })
-    }
-}
-
-/// Sends a piece to whoever is attached; nobody need be.
-fn send(output: Option<&OutputSender>, piece: Output) {
-    let (Output::Stdout(bytes) | Output::Stderr(bytes)) = &piece;
-    if let (Some(output), false) = (output, bytes.is_empty()) {
-        drop(output.send(piece));
     }
 }
 

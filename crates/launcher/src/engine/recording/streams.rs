@@ -4,46 +4,60 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 
-use super::Recording;
-use crate::engine::{ContainerId, ExecId, Output, Streams};
+use crate::engine::{Output, OutputStream, Streams};
 
 /// What a container or exec will have written; the stream ends when the sender is dropped.
 pub(super) type OutputReceiver = mpsc::UnboundedReceiver<Output>;
 pub(super) type OutputSender = mpsc::UnboundedSender<Output>;
 
-pub(super) fn joined(output: OutputReceiver, input: Stdin) -> Streams {
+/// Sends a piece to what is attached, if anything is.
+pub(super) fn send(output: Option<&OutputSender>, piece: Output) {
+    let (Output::Stdout(bytes) | Output::Stderr(bytes)) = &piece;
+    if let (Some(output), false) = (output, bytes.is_empty()) {
+        drop(output.send(piece));
+    }
+}
+
+/// What happens on a stdin.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Written<'a> {
+    /// These bytes were written.
+    Bytes(&'a [u8]),
+    /// It was shut down.
+    End,
+}
+
+/// The streams of a process that reads its stdin with `read`.
+pub(super) fn joined(output: OutputReceiver, read: impl Fn(Written<'_>) + Send + 'static) -> Streams {
+    Streams { output: pieces(output), input: Box::pin(Stdin { read: Box::new(read), open: true }) }
+}
+
+/// The streams of a process that never reads its stdin.
+pub(super) fn deaf(output: OutputReceiver) -> Streams {
+    // Nobody reads the other end, and nothing fits in between.
+    let (full, unread) = tokio::io::duplex(1);
+    let output = stream::unfold((pieces(output), unread), |(mut output, unread)| async move {
+        output.next().await.map(|piece| (piece, (output, unread)))
+    });
+    Streams { output: Box::pin(output), input: Box::pin(full) }
+}
+
+fn pieces(output: OutputReceiver) -> OutputStream {
     let output =
         stream::unfold(
             output,
             |mut output| async move { output.recv().await.map(|piece| (Ok(piece), output)) },
         );
-    Streams { output: Box::pin(output), input: Box::pin(input) }
+    Box::pin(output)
 }
 
-/// A stdin that keeps what is written.
-pub(super) struct Stdin {
-    recording: Recording,
-    reader: Reader,
+struct Stdin {
+    read: Box<dyn Fn(Written<'_>) + Send>,
     open: bool,
-}
-
-enum Reader {
-    Container(ContainerId),
-    Exec(ExecId),
-}
-
-impl Stdin {
-    pub(super) fn of_container(recording: Recording, id: ContainerId) -> Stdin {
-        Stdin { recording, reader: Reader::Container(id), open: true }
-    }
-
-    pub(super) fn of_exec(recording: Recording, id: ExecId) -> Stdin {
-        Stdin { recording, reader: Reader::Exec(id), open: true }
-    }
 }
 
 impl AsyncWrite for Stdin {
@@ -51,13 +65,7 @@ impl AsyncWrite for Stdin {
         if !self.open {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let mut state = self.recording.state();
-        match &self.reader {
-            Reader::Container(id) => state.write_to_container(id, bytes),
-            Reader::Exec(id) => state.write_to_exec(id, bytes),
-        }
-        drop(state);
-        self.recording.0.changed.notify_waiters();
+        (self.read)(Written::Bytes(bytes));
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -67,13 +75,7 @@ impl AsyncWrite for Stdin {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         if std::mem::take(&mut self.open) {
-            let mut state = self.recording.state();
-            match &self.reader {
-                Reader::Container(id) => state.end_stdin(id),
-                Reader::Exec(id) => state.run_exec(id),
-            }
-            drop(state);
-            self.recording.0.changed.notify_waiters();
+            (self.read)(Written::End);
         }
         Poll::Ready(Ok(()))
     }

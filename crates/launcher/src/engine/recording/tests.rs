@@ -5,37 +5,27 @@ use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
 
 use super::*;
-use crate::engine::{NetworkMode, Output, OutputStream};
-use crate::images::{ImageSpec, Layer, ensure_loaded};
+use crate::engine::{NetworkMode, ObjectKind, Output, OutputStream};
 
 const IMAGE: &str = "sha256:aa";
+const SOON: Duration = Duration::from_secs(10);
+
+fn image() -> Image {
+    Image { id: IMAGE.into(), user: Some("node".into()), working_dir: None }
+}
 
 fn recording() -> Recording {
-    let image = Image { id: IMAGE.into(), user: Some("node".into()), working_dir: None };
-    Recording::new().with_image("agent:latest", image)
+    Recording::new().with_image("agent:latest", image())
 }
 
 fn container(name: &str, role: &str, network: NetworkMode) -> ContainerSpec {
     ContainerSpec {
-        name: name.into(),
-        image: IMAGE.into(),
-        entrypoint: Vec::new(),
         command: vec!["work".into()],
-        env: BTreeMap::new(),
-        user: None,
         labels: BTreeMap::from([("claude-bottle.role".into(), role.into())]),
         network,
-        dns: Vec::new(),
-        dns_options: Vec::new(),
-        read_only: false,
-        cap_add: Vec::new(),
-        sysctls: BTreeMap::new(),
-        pids: None,
-        memory: None,
-        nano_cpus: None,
-        runtime: None,
         stdin: role != "agent",
         bounded_logs: false,
+        ..ContainerSpec::new(name, IMAGE)
     }
 }
 
@@ -76,7 +66,7 @@ async fn a_sidecar_is_ready_once_its_bundle_is_written_and_ends_with_its_lifelin
 
     let ended = tokio::spawn({
         let (engine, id) = (engine.clone(), id.clone());
-        async move { engine.wait(&id).await.unwrap() }
+        async move { engine.wait(&id, SOON).await.unwrap() }
     });
     streams.input.shutdown().await.unwrap();
     assert_eq!(ended.await.unwrap(), 0);
@@ -85,9 +75,9 @@ async fn a_sidecar_is_ready_once_its_bundle_is_written_and_ends_with_its_lifelin
 }
 
 #[tokio::test]
-async fn a_network_stays_while_a_container_is_on_it() {
+async fn a_network_stays_while_a_container_runs_on_it() {
     let engine = recording();
-    let id = engine.create_network(&network("int", "10.0.0.0/28")).await.unwrap();
+    let id = engine.create_network(&network("int", "10.0.0.0/28")).await.unwrap().id;
     let overlap = engine.create_network(&network("other", "10.0.0.8/29")).await;
     assert!(matches!(overlap, Err(EngineError::SubnetTaken { .. })));
     let address = |last| Endpoint { address: Some([10, 0, 0, last].into()), ..Endpoint::default() };
@@ -96,6 +86,7 @@ async fn a_network_stays_while_a_container_is_on_it() {
     assert!(matches!(engine.create_container(&spec).await, Err(EngineError::NameTaken { .. })));
     let same = container("twin", "agent", NetworkMode::Network(id.clone(), address(3)));
     assert!(matches!(engine.create_container(&same).await, Err(EngineError::Refused { .. })));
+    engine.start(&agent).await.unwrap();
     assert!(matches!(engine.remove_network(&id).await, Err(EngineError::Refused { status: 403, .. })));
     assert_eq!(engine.leftovers(), ["agent", "int"]);
 
@@ -132,7 +123,7 @@ async fn a_command_answers_what_the_test_says_to_what_it_read() {
     seal.stdin = false;
     let seal = engine.create_container(&seal).await.unwrap();
     engine.start(&seal).await.unwrap();
-    assert_eq!(engine.wait(&seal).await.unwrap(), 0);
+    assert_eq!(engine.wait(&seal, SOON).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -150,26 +141,7 @@ async fn the_nth_call_is_refused_or_its_answer_lost() {
 }
 
 #[tokio::test]
-async fn a_built_image_is_loaded_once_under_its_own_id() {
-    let built = ImageSpec {
-        name: "localhost/claude-bottle/x".into(),
-        arch: "x86_64".into(),
-        user: Some("1:1".into()),
-        layers: vec![Layer::executable("x", b"x")],
-        ..ImageSpec::default()
-    }
-    .build();
-    let engine = Recording::new();
-    assert_eq!(ensure_loaded(&engine, &built).await.unwrap(), built.config_digest);
-    assert_eq!(ensure_loaded(&engine, &built).await.unwrap(), built.config_digest);
-    assert_eq!(engine.calls().iter().filter(|call| *call == "load image").count(), 1);
-    assert_eq!(engine.image(&built.tag).await.unwrap().unwrap().user.as_deref(), Some("1:1"));
-    engine.remove_image(&built.tag).await.unwrap();
-    assert_eq!(engine.images().len(), 0);
-}
-
-#[tokio::test]
-async fn a_failing_sidecar_says_why_and_ends() {
+async fn a_failing_sidecar_reports_its_cause_and_ends() {
     let answer = Answer { stderr: b"cred-proxy: no token\n".to_vec(), exit_code: 78, ..Answer::default() };
     let engine = recording().with_failing("cred-proxy", answer);
     let id = engine.create_container(&container("proxy", "cred-proxy", NetworkMode::None)).await.unwrap();
@@ -177,6 +149,77 @@ async fn a_failing_sidecar_says_why_and_ends() {
     engine.start(&id).await.unwrap();
     streams.input.write_all(b"{}\n").await.unwrap();
     assert_eq!(all(streams.output).await, b"cred-proxy: no token\n");
-    assert_eq!(engine.wait(&id).await.unwrap(), 78);
+    assert_eq!(engine.wait(&id, SOON).await.unwrap(), 78);
     assert_eq!(engine.logs(&id, 5).await.unwrap(), "cred-proxy: no token\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_call_never_returns_and_does_nothing() {
+    let engine = Recording::stalling(1);
+    engine.info().await.unwrap();
+    let spec = network("int", "10.0.0.0/28");
+    let day = Duration::from_secs(24 * 60 * 60);
+    tokio::time::timeout(day, engine.create_network(&spec)).await.expect_err("it never returns");
+    assert_eq!(engine.calls(), ["info", "create network int"]);
+    engine.networks(None).await.unwrap();
+    assert_eq!(engine.leftovers(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_call_times_out_and_its_object_appears_afterwards() {
+    let engine = Recording::late(0, Duration::from_secs(33));
+    let error = engine.create_network(&network("int", "10.0.0.0/28")).await.unwrap_err();
+    assert!(matches!(error, EngineError::Timeout { .. }), "{error:?}");
+    tokio::time::sleep(Duration::from_secs(32)).await;
+    assert_eq!(engine.leftovers(), Vec::<String>::new());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(engine.leftovers(), ["int"]);
+}
+
+#[tokio::test]
+async fn containers_that_do_not_run_vanish_before_the_nth_call() {
+    let engine = Recording::vanishing(4).with_image("agent:latest", image());
+    let created = engine.create_container(&container("created", "agent", NetworkMode::None)).await.unwrap();
+    let running = engine.create_container(&container("running", "agent", NetworkMode::None)).await.unwrap();
+    engine.start(&running).await.unwrap();
+    engine.put(&created, Bytes::from_static(&[0; 1024])).await.unwrap();
+    let error = engine.start(&created).await.unwrap_err();
+    assert!(matches!(error, EngineError::NotFound { kind: ObjectKind::Container, .. }), "{error:?}");
+    assert_eq!(engine.calls().last().unwrap(), "start created");
+    assert_eq!(engine.leftovers(), ["running"]);
+}
+
+#[tokio::test]
+async fn networks_that_nothing_runs_on_vanish_before_the_nth_call() {
+    let engine = Recording::vanishing_networks(2).with_image("agent:latest", image()).with_network(
+        "mine",
+        false,
+        "10.1.0.0/28".parse().unwrap(),
+    );
+    let id = engine.create_network(&network("int", "10.0.0.0/28")).await.unwrap().id;
+    let mode = NetworkMode::Network(id, Endpoint::default());
+    let agent = engine.create_container(&container("agent", "agent", mode)).await.unwrap();
+    let error = engine.start(&agent).await.unwrap_err();
+    assert!(matches!(error, EngineError::NotFound { kind: ObjectKind::Network, .. }), "{error:?}");
+    assert_eq!(engine.leftovers(), ["agent"]);
+    assert!(engine.network("mine").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_network_is_created_with_the_warning_of_the_engine() {
+    let engine = Recording::new().with_network_warning("not a recognized option");
+    let created = engine.create_network(&network("int", "10.0.0.0/28")).await.unwrap();
+    assert_eq!(created.warning.as_deref(), Some("not a recognized option"));
+}
+
+#[tokio::test]
+async fn a_container_on_a_network_that_is_gone_fails_when_it_starts() {
+    let engine = recording();
+    let gone = NetworkId("0".repeat(64));
+    let mode = NetworkMode::Network(gone.clone(), Endpoint::default());
+    let agent = engine.create_container(&container("agent", "agent", mode)).await.unwrap();
+    assert_eq!(engine.start(&agent).await.unwrap_err().missing(), Some(ObjectKind::Network));
+    let other = engine.create_container(&container("other", "agent", NetworkMode::None)).await.unwrap();
+    engine.connect(&gone, &other, &Endpoint::default()).await.unwrap();
+    assert_eq!(engine.start(&other).await.unwrap_err().missing(), Some(ObjectKind::Network));
 }
