@@ -1,23 +1,27 @@
 //! The command line, and which command carries it out.
 
+mod cleanup;
 pub(crate) mod console;
 pub(crate) mod failure;
 mod images;
+mod list;
 pub(crate) mod options;
+mod process;
+mod progress;
 mod start;
+mod stop;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::builder::Resettable;
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use console::{print, say, told};
-use failure::Failure;
+use cleanup::CleanupArgs;
+use console::say;
+use failure::{Failure, Kind};
 use images::ImagesCommand;
 use options::{Global, StartArgs};
-
-use crate::bottle::find as bottles;
 
 /// Run a coding agent in a container that reaches the world only through its sidecars
 #[derive(Debug, Parser)]
@@ -31,64 +35,31 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Plan, show, ask, launch, run CMD, tear down; the exit code is CMD's
+    /// Run a command in a new bottle, and remove the bottle afterwards
     Start(StartArgs),
-    /// Running bottles
+    /// List running bottles
     List {
         /// Also those whose agent does not run
         #[arg(long)]
         all: bool,
     },
-    /// Remove a bottle
+    /// End and remove bottles; one that does not exist is success
     Stop {
-        /// Its instance, or its container's name
-        bottle: String,
+        /// The bottle's instance, or its container's name
+        #[arg(required = true, value_name = "BOTTLE")]
+        bottles: Vec<String>,
     },
     /// Remove what bottles left behind whose launcher is gone
-    Cleanup {
-        /// Only say what would be removed
-        #[arg(long)]
-        dry_run: bool,
-        /// Also living bottles and the predecessor's (not yet)
-        #[arg(long)]
-        all: bool,
-    },
-    /// The images that the launcher carries
+    Cleanup(CleanupArgs),
+    /// Manage the images that the launcher contains
     Images {
         #[command(subcommand)]
         command: ImagesCommand,
     },
-    /// Join a bottle's terminal (not yet)
-    Attach(Rest),
-    /// Run a command in a bottle (not yet)
-    Exec(Rest),
-    /// What a bottle's containers wrote (not yet)
-    Logs(Rest),
-    /// Prove a bottle's isolation again (not yet)
-    Verify(Rest),
-    /// What a bottle's sidecars refused, and what would allow it (not yet)
-    Why(Rest),
-    /// The same bottle for another engine (not yet)
-    Export(Rest),
-    /// Look for what would keep bottles from working (not yet)
-    Doctor(Rest),
-    /// Write a manifest to start from (not yet)
-    Init(Rest),
-    /// The JSON Schema of the manifest (not yet)
-    Schema(Rest),
-    /// Completions for a shell (not yet)
-    Completions(Rest),
-}
-
-/// Arguments of a command that is not there yet.
-#[derive(Debug, Args)]
-struct Rest {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    _rest: Vec<OsString>,
 }
 
 /// Parses this process's command line; an empty variable counts as unset. Ends the process for
-/// `--help`, `--version` and a bad command line, as clap does.
+/// `--help`, `--version` and an invalid command line, as clap does.
 pub fn parse() -> Cli {
     let unset = |name: &std::ffi::OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
     let mut command = Cli::command()
@@ -112,38 +83,68 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 async fn answer(cli: Cli) -> Result<u8, Failure> {
     let global = &cli.global;
+    if let Some(name) = not_text(std::env::vars_os()) {
+        let failure = Failure::new(Kind::Usage, format!("{name}: the value is not UTF-8"));
+        return Err(failure.hint(format!("set {name} to text, or unset it")));
+    }
     match cli.command {
         Command::Start(args) => start::start(global, args).await,
-        Command::List { all } => {
-            let bottles = bottles::list(&global.engine()?, all).await?;
-            print(global, || bottles::table(&bottles), &bottles)
-        }
-        Command::Stop { bottle } => {
-            let swept = bottles::stop(&global.engine()?, &bottle).await?;
-            Ok(told(&swept))
-        }
-        Command::Cleanup { all: true, .. } => Err(Failure::not_yet("`cleanup --all`")),
-        Command::Cleanup { dry_run, .. } => {
-            let (cleaned, swept) = bottles::cleanup(&global.engine()?, dry_run).await?;
-            let text = || {
-                let verb = if dry_run { "would remove" } else { "removed" };
-                let names = cleaned.containers.iter().chain(&cleaned.networks);
-                let lines: String = names.map(|name| format!("{verb} {name}\n")).collect();
-                if lines.is_empty() { "nothing to clean up\n".to_owned() } else { lines }
-            };
-            print(global, text, &cleaned)?;
-            Ok(told(&swept))
-        }
+        Command::List { all } => list::list(global, all).await,
+        Command::Stop { bottles } => stop::stop(global, &bottles).await,
+        Command::Cleanup(args) => cleanup::cleanup(global, args).await,
         Command::Images { command } => images::run(global, command).await,
-        Command::Attach(_) => Err(Failure::not_yet("`attach`")),
-        Command::Exec(_) => Err(Failure::not_yet("`exec`")),
-        Command::Logs(_) => Err(Failure::not_yet("`logs`")),
-        Command::Verify(_) => Err(Failure::not_yet("`verify`")),
-        Command::Why(_) => Err(Failure::not_yet("`why`")),
-        Command::Export(_) => Err(Failure::not_yet("`export`")),
-        Command::Doctor(_) => Err(Failure::not_yet("`doctor`")),
-        Command::Init(_) => Err(Failure::not_yet("`init`")),
-        Command::Schema(_) => Err(Failure::not_yet("`schema`")),
-        Command::Completions(_) => Err(Failure::not_yet("`completions`")),
+    }
+}
+
+/// The variables that choose an engine or the way to the world, beside our own.
+const CHOICES: [&str; 9] = [
+    "DOCKER_HOST",
+    "DOCKER_CONTEXT",
+    "DOCKER_CONFIG",
+    "DOCKER_TLS",
+    "DOCKER_TLS_VERIFY",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "NO_PROXY",
+    "no_proxy",
+];
+
+/// A variable of ours or of [`CHOICES`] whose value is not text: to take it for unset would be another
+/// engine, image or runtime than the user's.
+fn not_text(variables: impl Iterator<Item = (OsString, OsString)>) -> Option<String> {
+    let mut names = variables
+        .filter(|(_, value)| value.to_str().is_none())
+        .filter_map(|(name, _)| name.into_string().ok());
+    // A path may be of any bytes.
+    let ours = |name: &str| name.starts_with("CLAUDE_BOTTLE_") && name != "CLAUDE_BOTTLE_MANIFEST";
+    names.find(|name| ours(name) || CHOICES.contains(&name.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_choice_that_is_not_text_is_not_taken_for_unset() {
+        let of = |name: &str, value: &[u8]| {
+            not_text([(name.into(), OsString::from_vec(value.to_vec()))].into_iter())
+        };
+        for name in ["CLAUDE_BOTTLE_RUNTIME", "CLAUDE_BOTTLE_IMAGE", "DOCKER_HOST", "https_proxy"] {
+            assert_eq!(of(name, b"a\xff").as_deref(), Some(name));
+            assert_eq!(of(name, "é".as_bytes()), None);
+        }
+        for name in ["CLAUDE_BOTTLE_MANIFEST", "HOME", "EDITOR"] {
+            assert_eq!(of(name, b"/home/\xff"), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn help_does_not_print_the_address_of_the_engine() {
+        // It may contain a password.
+        let command = Cli::command();
+        let host = command.get_arguments().find(|arg| arg.get_id() == "host").unwrap();
+        assert!(host.is_hide_env_values_set());
     }
 }

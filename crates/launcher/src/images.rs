@@ -12,29 +12,35 @@ mod sidecars;
 mod spec;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 
+pub(crate) use self::archive::Pieces;
+pub use self::elf::is_static;
 pub use self::layer::Layer;
-pub use self::sidecars::{SIDECARS, Sidecar, Source};
+pub use self::sidecars::{Binary, Sidecar, Source};
 pub use self::spec::{Healthcheck, ImageSpec};
 use crate::engine::{Engine, EngineError};
 
 /// An image, ready to be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuiltImage {
-    /// What `docker load` takes.
-    pub archive: Bytes,
     /// `sha256:...` of the configuration: the image's id, except with the containerd store.
     pub config_digest: String,
     /// `sha256:...` of the OCI manifest: the image's id with the containerd store.
     pub manifest_digest: String,
     /// Its name with its tag, which holds the first 12 digits of `config_digest`.
     pub tag: String,
+    pub(crate) pieces: Arc<Pieces>,
 }
 
 impl BuiltImage {
+    /// What `docker load` takes: a copy, which most launches do not need.
+    pub fn archive(&self) -> Bytes {
+        archive::archive(std::slice::from_ref(&*self.pieces))
+    }
+
     /// Whether an engine's id is this image's.
     pub(crate) fn is(&self, id: &str) -> bool {
         id == self.config_digest || id == self.manifest_digest
@@ -59,7 +65,7 @@ pub async fn ensure_loaded(engine: &impl Engine, built: &BuiltImage) -> Result<S
             _ => {}
         }
     }
-    engine.load_image(built.archive.clone()).await?;
+    engine.load_image(built.archive()).await?;
     match engine.image(&built.tag).await? {
         Some(image) if built.is(&image.id) => Ok(image.id),
         found => Err(ImagesError::Foreign {
@@ -104,11 +110,20 @@ pub enum ImagesError {
     },
 }
 
-fn places(tried: &[PathBuf]) -> String {
-    tried.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" or ")
+impl ImagesError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            ImagesError::Unknown { .. } => None,
+            ImagesError::Missing { .. } => {
+                Some("build the launcher with `cargo xtask build`, which embeds the sidecars".to_owned())
+            }
+            ImagesError::Engine(error) => error.hint(),
+            ImagesError::Foreign { tag, .. } => Some(format!("remove that image with `docker rmi {tag}`")),
+        }
+    }
 }
 
-/// The SHA-256 of some bytes, in hexadecimal digits.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+fn places(tried: &[PathBuf]) -> String {
+    tried.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" or ")
 }

@@ -5,14 +5,19 @@
 //! a readiness answer and an exit code, and never links one.
 //!
 //! Imports run downwards only: `cli`, `bottle`, `plan`, `sidecars`, `manifest`, `host`, `secrets`,
-//! `images`, `engine`.
+//! `images`, `engine`; `digest`, `labels`, `proc` and `text` are below all of them.
 #![forbid(unsafe_code)]
 
 pub(crate) mod bottle;
 pub mod cli;
+pub(crate) mod digest;
 pub mod engine;
 pub(crate) mod host;
 pub mod images;
+pub(crate) mod labels;
 pub mod manifest;
 pub(crate) mod plan;
+pub mod proc;
 pub(crate) mod secrets;
+pub(crate) mod sidecars;
+pub(crate) mod text;

@@ -1,16 +1,24 @@
 //! The plan: everything a start will do, as data.
 //!
-//! Planning reads and awaits nothing. A plan holds references to secrets and never a secret, so it
-//! can be printed, hashed and pasted into an issue.
+//! Planning does no I/O. A plan contains references to secrets and never a secret, so it can be
+//! printed, hashed and pasted into an issue. What runs is derived from it alone ([`specs`]).
 
 mod document;
 mod hash;
 mod make;
-pub(crate) mod names;
+mod names;
+mod specs;
 mod text;
+mod warnings;
 
-pub(crate) use document::{
-    AgentContainer, Credential, EgressPlan, EngineFacts, Hardening, HostKeyCheck, ImagePlan, Mode,
-    NetworkPlan, Plan, Reach, SidecarPlan, SshPlan, State, Table,
-};
-pub(crate) use make::{PlanError, Request, plan};
+use crate::digest::sha256;
+
+pub(crate) use document::{HostKeyCheck, Plan, SidecarPlan, SshPlan};
+pub(crate) use make::{PlanError, Request, needs, plan, references};
+pub(crate) use names::{NameError, Names};
+pub(crate) use specs::{GUEST, PUBLIC_SOCKET, Site, Specs};
+
+/// `sha256:...` of a text.
+fn digest(text: &str) -> String {
+    format!("sha256:{}", sha256(text.as_bytes()))
+}

@@ -1,25 +1,32 @@
 //! Carrying out a plan: networks and images, sidecars and agent, each as soon as it can be, and all
-//! of it walked back when one of them fails.
+//! of it removed again when one of them fails.
 
 mod agent;
+mod error;
+mod networks;
+mod pending;
 mod sidecar;
-mod subnet;
+mod steps;
 
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
 
+use futures_util::future::join_all;
+use ipnet::Ipv4Net;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::bottle::owner::LauncherId;
-use crate::bottle::provision::ProvisionError;
-use crate::bottle::teardown::{Scope, Swept, teardown};
-use crate::cli::failure::{Failure, Kind};
-use crate::engine::{ContainerId, Engine, EngineError, NetworkId, Streams};
-use crate::images::{ImagesError, ensure_loaded};
-use crate::plan::Plan;
-use crate::plan::names::Labels;
+use super::owner::LauncherId;
+use super::teardown::{Named, Scope, Swept, teardown};
+use crate::engine::{ContainerId, ContainerSpec, Engine, NetworkId, ObjectKind};
+use crate::host::Ground;
+use crate::images::ensure_loaded;
+use crate::plan::{Plan, Site, Specs};
 use crate::secrets::Secrets;
 
+pub(crate) use error::{LaunchError, Race};
+pub(crate) use pending::Pending;
 pub(crate) use sidecar::Running;
+pub(crate) use steps::Watch;
 
 /// A launched bottle.
 #[derive(Debug)]
@@ -28,194 +35,119 @@ pub(crate) struct Bottle {
     pub scope: Scope,
     /// The agent's container.
     pub agent: ContainerId,
+    /// The subnet of its internal network.
+    pub subnet: Ipv4Net,
     /// Its sidecars, with their lifelines: dropping one drains it.
-    pub sidecars: Vec<Running>,
-    /// The path of the prompt's file in there.
+    _sidecars: Vec<Running>,
+    /// The path of the prompt's file in the container.
     pub prompt: String,
     /// What the user should know of this launch.
     pub warnings: Vec<String>,
+    /// Why its isolation is in doubt.
+    pub doubts: Vec<String>,
 }
 
-/// Why a launch failed, after it was walked back.
+/// Why a launch failed, after it was undone.
 #[derive(Debug)]
 pub(crate) struct Failed {
     /// Why.
     pub error: LaunchError,
-    /// What the walk back removed, and what it could not.
+    /// What was removed, and what could not be.
     pub swept: Swept,
 }
 
-/// Why a step failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LaunchError {
-    /// The engine refused it.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// An image could not be had.
-    #[error(transparent)]
-    Images(#[from] ImagesError),
-    /// A sidecar did not say that it is ready.
-    #[error("the sidecar {role} did not become ready: {said}")]
-    NotReady {
-        /// Which.
-        role: &'static str,
-        /// What it said instead.
-        said: String,
-    },
-    /// The agent's container could not be prepared.
-    #[error(transparent)]
-    Provision(#[from] ProvisionError),
-    /// The user or a signal ended it.
-    #[error("interrupted")]
-    Interrupted,
-    /// The plan lacks what a launch needs; it was not for launching.
-    #[error("the engine does not have the image {0}")]
-    NoImage(String),
-}
-
-/// What someone else did between our plan and its launch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Race<'a> {
-    /// Took this name.
-    Name(&'a str),
-    /// Removed something that the plan relies on.
-    Vanished,
-}
-
-impl LaunchError {
-    /// Whether planning anew may help.
-    pub(crate) fn race(&self) -> Option<Race<'_>> {
-        match self {
-            Self::Engine(EngineError::NameTaken { name, .. }) => Some(Race::Name(name)),
-            // A container that is gone was removed on purpose: `stop` means it.
-            Self::Engine(EngineError::NotFound { message, .. }) if !message.contains("No such container") => {
-                Some(Race::Vanished)
-            }
-            _ => None,
-        }
-    }
-}
-
-impl From<LaunchError> for Failure {
-    fn from(error: LaunchError) -> Self {
-        match error {
-            LaunchError::Engine(error) => error.into(),
-            LaunchError::Images(error) => error.into(),
-            LaunchError::Provision(error) => error.into(),
-            LaunchError::NotReady { .. } => Self::new(Kind::NotReady, error),
-            LaunchError::Interrupted => Self::new(Kind::Interrupted, error),
-            LaunchError::NoImage(_) => no_image(error),
-        }
-    }
-}
-
-/// The agent's image is missing: says how to get one.
-pub(crate) fn no_image(error: LaunchError) -> Failure {
-    Failure::new(Kind::Engine, error)
-        .hint("build it with `docker build -t NAME images/agent`, load it with `docker load`, or name another with CLAUDE_BOTTLE_IMAGE")
+/// What a launch needs beside the plan.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Means<'a> {
+    /// What is handed over.
+    pub secrets: &'a Secrets,
+    /// Where the networks may lie.
+    pub ground: &'a Ground,
+    /// Who launches.
+    pub launcher: &'a LauncherId,
+    /// Ends the launch.
+    pub interrupt: &'a CancellationToken,
+    /// Sees each step begin and end.
+    pub watch: &'a dyn Watch,
+    /// Whether an engine that reports that it does not isolate is accepted.
+    pub unproved: bool,
+    /// Knows what may still appear, when the launch is not waited for any more.
+    pub pending: &'a Pending,
 }
 
 /// Launches the plan. On failure everything is removed again before this returns.
 ///
 /// # Errors
 /// [`Failed`] with the first step that failed.
-pub(crate) async fn launch<E: Engine>(
-    engine: &E,
-    plan: &Plan,
-    secrets: &Secrets,
-    launcher: &LauncherId,
-    interrupt: &CancellationToken,
-) -> Result<Bottle, Failed> {
-    let scope = Scope { instance: plan.instance.clone(), launcher: Some(launcher.to_string()) };
-    let labels = Labels::new(&plan.instance, &plan.agent, plan.mode.as_str(), &plan.hash, launcher);
-    let walk = Walk { engine, plan, secrets, labels, interrupt };
-    match walk.all(scope.clone()).await {
+pub(crate) async fn launch<E: Engine>(engine: &E, plan: &Plan, means: Means<'_>) -> Result<Bottle, Failed> {
+    let launcher = means.launcher.to_string();
+    let specs = Specs::new(plan, &launcher);
+    let mut scope = Scope { instance: plan.instance.clone(), launcher: Some(launcher), late: Vec::new() };
+    let doubts = Mutex::new(plan.doubts());
+    let launch = Launch { engine, plan, specs, means, doubts };
+    match launch.all(&scope).await {
         Ok(bottle) => Ok(bottle),
-        Err(error) => Err(Failed { error, swept: teardown(engine, &scope).await }),
+        Err(error) => {
+            scope.late = means.pending.objects();
+            let swept = teardown(engine, &scope).await;
+            means.pending.forget();
+            Err(Failed { error, swept })
+        }
     }
 }
 
-/// For how long another launcher may be removing networks with the names of ours.
-const AMBIGUOUS: Duration = Duration::from_secs(15);
-/// Between two looks whether it has.
-const AMBIGUOUS_PAUSE: Duration = Duration::from_millis(100);
-
 /// One launch under way. No step is cancelled in the middle of a call: the engine would finish it
-/// after the walk back had looked. Instead each asks first whether to go on.
-struct Walk<'a, E> {
+/// after the teardown had looked. Instead each asks first whether to go on.
+struct Launch<'a, E> {
     engine: &'a E,
     plan: &'a Plan,
-    secrets: &'a Secrets,
-    labels: Labels,
-    interrupt: &'a CancellationToken,
+    specs: Specs<'a>,
+    means: Means<'a>,
+    /// Why the bottle's isolation is in doubt.
+    doubts: Mutex<Vec<String>>,
 }
 
-/// The networks of a bottle.
-struct Networks {
-    internal: NetworkId,
-    addresses: subnet::Addresses,
-    egress: Option<NetworkId>,
-}
+/// How often a container that others removed before its start is made again.
+const PRUNED: usize = 5;
 
-impl<E: Engine> Walk<'_, E> {
-    async fn all(&self, scope: Scope) -> Result<Bottle, LaunchError> {
-        let image = self
-            .plan
-            .image
-            .id
-            .as_deref()
-            .ok_or_else(|| LaunchError::NoImage(self.plan.image.name.clone()))?;
-        let (networks, images, guest) = tokio::join!(self.networks(), self.images(), self.guest());
-        let (networks, images, guest) = (networks?, images?, guest?);
+impl<E: Engine> Launch<'_, E> {
+    async fn all(&self, scope: &Scope) -> Result<Bottle, LaunchError> {
+        let missing = || LaunchError::NoImage(self.plan.image.name.clone());
+        let image = self.plan.image.id.as_deref().ok_or_else(missing)?;
+        let (site, images, guest) = tokio::join!(self.internal(), self.images(), self.guest());
+        let (site, images, guest) = (site?, images?, guest?);
         self.go_on()?;
-        // Engines give a container's name to one launcher only: whoever has the agent's has the bottle.
-        let agent = self.agent_container(&networks, image).await?;
+        // Engines give a container's name to one launcher only, and old ones a network's to several: who
+        // has both has the bottle. Until then nothing else is made but the egress network.
+        let (claimed, claim) = oneshot::channel();
+        let agent = async {
+            let created = self.agent_container(&site, image).await?;
+            let _ = claimed.send(());
+            self.agent(created, &site, image, &guest).await
+        };
+        let sidecars = async {
+            let (egress, claim) = tokio::join!(self.egress(), claim);
+            let (egress, ()) = (egress?, claim.map_err(|_| LaunchError::Abandoned)?);
+            self.sidecars(&site, egress.as_ref(), &images).await
+        };
+        // Both run to their end, whatever happens to the other.
+        let (agent, sidecars) = tokio::join!(agent, sidecars);
+        let (prepared, sidecars) = match (agent, sidecars) {
+            // Of two failures the one that caused the other.
+            (Err(follows), Err(cause)) if follows.is_consequence() && !cause.is_consequence() => {
+                return Err(cause);
+            }
+            (agent, sidecars) => (agent?, sidecars?),
+        };
+        let agent::Prepared { agent, prompt, warnings } = prepared;
         self.go_on()?;
-        // Both run to their end, whatever becomes of the other.
-        let (sidecars, agent) = tokio::join!(self.sidecars(&networks, &images), self.agent(agent, &guest));
-        let (sidecars, agent::Prepared { agent, prompt, warnings }) = (sidecars?, agent?);
-        self.go_on()?;
-        Ok(Bottle { scope, agent, sidecars, prompt, warnings })
+        let doubts = std::mem::take(&mut *self.doubts.lock().unwrap_or_else(PoisonError::into_inner));
+        let (scope, subnet) = (scope.clone(), site.subnet);
+        Ok(Bottle { scope, agent, subnet, _sidecars: sidecars, prompt, warnings, doubts })
     }
 
     fn go_on(&self) -> Result<(), LaunchError> {
-        if self.interrupt.is_cancelled() { Err(LaunchError::Interrupted) } else { Ok(()) }
-    }
-
-    async fn networks(&self) -> Result<Networks, LaunchError> {
-        let egress = async {
-            match self.plan.networks.get(1) {
-                None => Ok(None),
-                Some(network) if network.external => Ok(self.plan.external_network.clone()),
-                Some(network) => self.network(&network.name, false).await.map(|(id, _)| Some(id)),
-            }
-        };
-        let internal = self.plan.names.internal();
-        let (internal, egress) = tokio::join!(self.network(&internal, true), egress);
-        let ((internal, subnet), egress) = (internal?, egress?);
-        Ok(Networks { internal, addresses: subnet::Addresses::of(subnet), egress })
-    }
-
-    /// Starts a created container, with `attach` joined to its streams beforehand.
-    ///
-    /// Engine 20.10 lets two networks have one name, and then starts nothing on either. We have the
-    /// agent's name, so the other launcher has lost it, and is removing its own.
-    async fn start(&self, id: &ContainerId, attach: bool) -> Result<Option<Streams>, LaunchError> {
-        let begin = Instant::now();
-        loop {
-            // A start that fails ends the streams.
-            let streams = if attach { Some(self.engine.attach(id).await?) } else { None };
-            match self.engine.start(id).await {
-                Ok(()) => return Ok(streams),
-                Err(EngineError::Refused { message, .. })
-                    if message.contains("is ambiguous") && begin.elapsed() < AMBIGUOUS =>
-                {
-                    self.go_on()?;
-                    tokio::time::sleep(AMBIGUOUS_PAUSE).await;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
+        if self.means.interrupt.is_cancelled() { Err(LaunchError::Interrupted) } else { Ok(()) }
     }
 
     async fn images(&self) -> Result<Vec<String>, LaunchError> {
@@ -228,17 +160,39 @@ impl<E: Engine> Walk<'_, E> {
     }
 
     async fn guest(&self) -> Result<String, LaunchError> {
-        Ok(ensure_loaded(self.engine, &self.plan.guest).await?)
+        Ok(ensure_loaded(self.engine, &self.plan.guest.built).await?)
     }
 
-    async fn sidecars(&self, networks: &Networks, images: &[String]) -> Result<Vec<Running>, LaunchError> {
-        let starts = self
-            .plan
-            .sidecars
-            .iter()
-            .zip(images)
-            .map(|(sidecar, image)| self.sidecar(sidecar, image, networks));
-        futures_util::future::join_all(starts).await.into_iter().collect()
+    async fn sidecars(
+        &self,
+        site: &Site,
+        egress: Option<&NetworkId>,
+        images: &[String],
+    ) -> Result<Vec<Running>, LaunchError> {
+        let sidecars = self.plan.sidecars.iter().zip(images);
+        let starts = sidecars.map(|(sidecar, image)| self.sidecar(sidecar, image, site, egress));
+        join_all(starts).await.into_iter().collect()
+    }
+
+    /// Creates a container, by its kind and name for the error.
+    async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId, LaunchError> {
+        let object = Named { kind: ObjectKind::Container, name: spec.name.clone() };
+        self.means.pending.creation(object, self.engine.create_container(spec)).await
+    }
+
+    /// Makes a container and what must be done before it runs; again when others removed it in between,
+    /// as `docker container prune` does with every container that does not run.
+    async fn until_it_runs<T>(
+        &self,
+        make: impl AsyncFn() -> Result<T, LaunchError>,
+    ) -> Result<T, LaunchError> {
+        for _ in 1..PRUNED {
+            match make().await {
+                Err(error) if error.vanished() == Some(ObjectKind::Container) => self.go_on()?,
+                made => return made,
+            }
+        }
+        make().await
     }
 }
 

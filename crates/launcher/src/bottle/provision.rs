@@ -1,27 +1,23 @@
 //! Putting things into the agent's container: files before it starts, keys after.
 //!
-//! Capabilities are dropped, so not even root in there can change owners or enter the agent's home.
+//! Capabilities are dropped, so not even root in the container can change owners or enter the agent's home.
 //! Files therefore come as an archive with their owners in it, and keys over the stdin of
 //! `ssh-add`: a private key is never a file in the container, nor an argument, nor a variable.
 
 mod files;
+mod guest;
 mod ssh;
 mod user;
 
-use crate::cli::failure::{Failure, Kind};
 use crate::engine::EngineError;
 
-pub(crate) use files::files;
-pub(crate) use files::prompt_path;
-pub(crate) use ssh::ssh;
-pub(crate) use user::User;
+pub(super) use files::{files, prompt_path};
+pub(super) use guest::is_sealed;
+pub(super) use ssh::ssh;
+pub(super) use user::User;
 
-/// Where the guest lies in the agent's container.
-pub(crate) const GUEST: &str = "/usr/local/lib/claude-bottle/bottle-guest";
 /// The ssh-agent's own socket: root's.
-pub(crate) const SOCKET: &str = "/run/claude-bottle-agent.sock";
-/// The filtered socket: everyone's.
-pub(crate) const PUBLIC_SOCKET: &str = "/run/claude-bottle-agent-public.sock";
+const SOCKET: &str = "/run/claude-bottle-agent.sock";
 /// The pinned host keys, where root can read them.
 const KNOWN_HOSTS: &str = "/etc/claude-bottle/known_hosts";
 
@@ -32,10 +28,10 @@ pub(crate) enum ProvisionError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The image has no such user.
-    #[error("the image has no user {0:?}")]
+    #[error("user {0:?} has no valid entry in the image's /etc/passwd")]
     NoUser(String),
     /// The agent would be root beside the keys.
-    #[error("the agent's user {0:?} is root, and root could read the ssh-agent's memory")]
+    #[error("the agent's user {0:?} is root, which could read the keys in the ssh-agent's memory")]
     Root(String),
     /// The archive could not be written.
     #[error("could not pack the agent's files")]
@@ -45,29 +41,33 @@ pub(crate) enum ProvisionError {
     Program {
         /// Which.
         program: &'static str,
-        /// What it said.
+        /// What it printed, and its exit code.
         said: String,
     },
     /// The image lacks a program.
-    #[error("the image has no `{0}`")]
+    #[error("`{0}` not found in the image")]
     NoProgram(&'static str),
     /// A program of the image did not end.
-    #[error("`{0}` did not end in the agent's container")]
+    #[error("timeout: `{0}` did not end in the agent's container")]
     Late(&'static str),
 }
 
-impl From<ProvisionError> for Failure {
-    fn from(error: ProvisionError) -> Self {
-        match error {
-            ProvisionError::Engine(error) => error.into(),
-            ProvisionError::NoUser(_) => Self::new(Kind::Manifest, error)
-                .hint("name one of the image's users as `user` in the manifest"),
-            ProvisionError::Root(_) => Self::new(Kind::Manifest, error)
-                .hint("name another `user` in the manifest, or leave out `ssh`"),
-            ProvisionError::NoProgram(_) => {
-                Self::new(Kind::Engine, error).hint("install openssh-client in the image, or leave out `ssh`")
+impl ProvisionError {
+    /// Whether the manifest asks for something that the image does not have or must not get.
+    pub(crate) fn is_of_manifest(&self) -> bool {
+        matches!(self, Self::Root(_))
+    }
+
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Engine(error) => error.hint(),
+            Self::NoUser(_) => Some("set `user` in the manifest to a user of the image".to_owned()),
+            Self::Root(_) => Some("set another `user` in the manifest, or remove `ssh`".to_owned()),
+            Self::NoProgram(_) => {
+                Some("install openssh-client in the image, or remove `ssh` from the manifest".to_owned())
             }
-            _ => Self::new(Kind::Engine, error),
+            Self::Pack(_) | Self::Program { .. } | Self::Late(_) => None,
         }
     }
 }

@@ -7,9 +7,8 @@ use futures_util::StreamExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
-use crate::bottle::launch::Bottle;
-use crate::cli::failure::Failure;
-use crate::engine::{Engine, EngineError, ExecSpec, Input, Output};
+use super::launch::Bottle;
+use crate::engine::{Engine, EngineError, ExecSpec, Input, Output, cannot_run};
 
 /// How the command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,22 +30,20 @@ pub(crate) struct Terminal<I, O, E> {
     pub stderr: E,
 }
 
-/// What engines say, as stdout, about a command that cannot be run.
-const CANNOT_RUN: &[&[u8]] = &[b"OCI runtime exec failed: ", b"exec failed: "];
 /// As a shell would say of a program whose reader is gone: 128 + SIGPIPE.
 const BROKEN_PIPE: u8 = 128 + 13;
 
 /// Runs the command to its end.
 ///
 /// # Errors
-/// [`Failure`] when the engine refuses, or the connection to it breaks.
+/// [`RunError`] when the engine refuses, the connection to it breaks, or output cannot be written.
 pub(crate) async fn run<E, I, O, P>(
     engine: &E,
     bottle: &Bottle,
     command: &[String],
     mut terminal: Terminal<I, O, P>,
     interrupt: &CancellationToken,
-) -> Result<Ended, Failure>
+) -> Result<Ended, RunError>
 where
     E: Engine,
     I: AsyncRead + Unpin + Send + 'static,
@@ -78,20 +75,20 @@ where
     }
     match streamed {
         None => Ok(Ended::Interrupted),
-        Some(Err(StreamError::Reader(error))) if error.kind() == io::ErrorKind::BrokenPipe => {
+        Some(Err(RunError::Output(error))) if error.kind() == io::ErrorKind::BrokenPipe => {
             Ok(Ended::Exit(BROKEN_PIPE))
         }
-        Some(Err(StreamError::Reader(error))) => Err(Failure::new(crate::cli::failure::Kind::Bug, error)),
-        Some(Err(StreamError::Engine(error))) => Err(error.into()),
+        Some(Err(error)) => Err(error),
         Some(Ok(held)) => {
             let code = code(engine.exec_exit_code(&exec.id).await?);
-            if matches!(code, 126 | 127) && !held.is_empty() {
-                let said = sidecar::exit::escape(String::from_utf8_lossy(&held).trim());
-                let _ = terminal.stderr.write_all(format!("error: {said}\n").as_bytes()).await;
-            } else {
-                let _ = terminal.stdout.write_all(&held).await;
+            match held {
+                Some(Output::Stdout(said) | Output::Stderr(said)) if matches!(code, 125..=127) => {
+                    let said = sidecar::exit::escape(String::from_utf8_lossy(&said).trim());
+                    let _ = terminal.stderr.write_all(format!("error: {said}\n").as_bytes()).await;
+                }
+                Some(own) => deliver(own, &mut terminal.stdout, &mut terminal.stderr).await?,
+                None => {}
             }
-            let _ = tokio::join!(terminal.stdout.flush(), terminal.stderr.flush());
             Ok(Ended::Exit(code))
         }
     }
@@ -102,41 +99,53 @@ fn code(code: i64) -> u8 {
     u8::try_from(code).unwrap_or(u8::MAX)
 }
 
-enum StreamError {
-    Reader(io::Error),
-    Engine(EngineError),
+/// Why a command's end is not known.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    /// Its output could not be written.
+    #[error("could not write the command's output")]
+    Output(#[source] io::Error),
+    /// The engine refused, or the connection to it broke.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }
 
-/// Carries output until it ends. What may be the engine's own sentence, the whole of a first
-/// piece, is held back and returned: whose it is, the exit code tells.
+/// Carries output until it ends. A first piece that may be the engine's own sentence is held back,
+/// and returned if nothing follows it: whose it is, the exit code tells.
 async fn stream(
     output: &mut crate::engine::OutputStream,
     stdout: &mut (impl AsyncWrite + Unpin),
     stderr: &mut (impl AsyncWrite + Unpin),
-) -> Result<Vec<u8>, StreamError> {
-    let (mut held, mut first) = (Vec::new(), true);
+) -> Result<Option<Output>, RunError> {
+    let (mut held, mut first) = (None, true);
     while let Some(piece) = output.next().await {
-        let written = match piece.map_err(StreamError::Engine)? {
-            Output::Stdout(bytes) if first && CANNOT_RUN.iter().any(|said| bytes.starts_with(said)) => {
-                held.extend_from_slice(&bytes);
-                Ok(())
-            }
-            Output::Stdout(bytes) => {
-                let before = std::mem::take(&mut held);
-                write(stdout, &[&before, &bytes]).await
-            }
-            Output::Stderr(bytes) => write(stderr, &[&bytes]).await,
-        };
-        first = false;
-        written.map_err(StreamError::Reader)?;
+        let piece = piece.map_err(RunError::Engine)?;
+        if std::mem::take(&mut first) && cannot_run(&piece) {
+            held = Some(piece);
+            continue;
+        }
+        if let Some(before) = held.take() {
+            deliver(before, stdout, stderr).await?;
+        }
+        deliver(piece, stdout, stderr).await?;
     }
     Ok(held)
 }
 
-async fn write(to: &mut (impl AsyncWrite + Unpin), pieces: &[&[u8]]) -> io::Result<()> {
-    for piece in pieces {
-        to.write_all(piece).await?;
-    }
+async fn deliver(
+    piece: Output,
+    stdout: &mut (impl AsyncWrite + Unpin),
+    stderr: &mut (impl AsyncWrite + Unpin),
+) -> Result<(), RunError> {
+    let written = match piece {
+        Output::Stdout(bytes) => write(stdout, &bytes).await,
+        Output::Stderr(bytes) => write(stderr, &bytes).await,
+    };
+    written.map_err(RunError::Output)
+}
+
+async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    to.write_all(bytes).await?;
     to.flush().await
 }
 

@@ -1,69 +1,94 @@
-//! What the launcher says and asks: answers on stdout, everything else on stderr.
+//! What the launcher prints and asks: results on stdout, everything else on stderr.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
-use crate::bottle::teardown::Swept;
+use crate::bottle::teardown::{Named, Swept};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::options::{Format, Global};
+use crate::text::{self, Lines};
 
-/// Prints a command's answer to stdout, as text or JSON; the exit code of success.
+/// Prints a command's result to stdout, as text or JSON; the exit code of success.
 ///
 /// # Errors
-/// [`Kind::Bug`] when the answer makes no JSON.
+/// [`Kind::Output`] when it cannot be written.
 pub(crate) fn print(
     global: &Global,
-    text: impl FnOnce() -> String,
+    lines: impl FnOnce() -> Lines,
     value: &impl serde::Serialize,
 ) -> Result<u8, Failure> {
-    let said = match global.format {
-        Format::Text => text(),
-        Format::Json => {
-            let json = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Kind::Bug, error))?;
-            json + "\n"
-        }
+    let text = match global.format {
+        Format::Text => lines().as_str().to_owned(),
+        Format::Json => text::json(value).map_err(|error| Failure::new(Kind::Bug, error))?,
     };
-    // A reader that has gone, as `head` does, has read what it wanted.
-    let _ = std::io::stdout().write_all(said.as_bytes());
-    Ok(0)
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(0),
+        // A reader that has gone, as `head` does, has read what it wanted.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
+        Err(source) => Err(Failure::new(Kind::Output, NotWritten { what: "the result", source })),
+    }
+}
+
+/// Output could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("could not write {what} to stdout")]
+struct NotWritten {
+    what: &'static str,
+    source: io::Error,
 }
 
 /// Says on stderr what a teardown left, each with the command that removes it; the exit code.
-pub(crate) fn told(swept: &Swept) -> u8 {
+pub(crate) fn report(swept: &Swept) -> u8 {
     for left in &swept.left {
-        let failure = Failure::new(Kind::Teardown, sidecar::exit::chain(left))
-            .hint(format!("remove it with `{}`", left.remedy()));
-        say(&failure.lines());
+        let failure = Failure::new(Kind::Output, sidecar::exit::chain(left));
+        say(&failure.hint(format!("remove it with `{}`", left.remedy())).lines());
     }
-    if swept.left.is_empty() { 0 } else { Kind::Teardown.code() }
+    if swept.left.is_empty() { 0 } else { Kind::Output.code() }
 }
 
-/// Says something on stderr; nobody is left to tell when that fails.
-pub(crate) fn say(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
+/// Names what still exists, each with the command that removes it.
+pub(crate) fn name_remains(remains: impl IntoIterator<Item = Named>) {
+    let mut lines = Lines::default();
+    for Named { kind, name } in remains {
+        lines.line(format_args!("error: the {kind} {name} may still exist"));
+        lines.line(format_args!("hint: remove it with `{}`", kind.removal(&name)));
+    }
+    say(&lines);
 }
 
-/// Asks on the terminal, unless `--yes`.
+/// Prints lines on stderr. A failure to do so cannot be reported anywhere.
+pub(crate) fn say(lines: &Lines) {
+    let _ = io::stderr().write_all(lines.as_str().as_bytes());
+}
+
+/// Prints lines on stderr, on a thread of its own, so that a signal ends the wait for a reader that is stuck.
+pub(crate) async fn show(lines: Lines) {
+    // The thread cannot be lost: it does nothing else.
+    let _ = tokio::task::spawn_blocking(move || say(&lines)).await;
+}
+
+/// Asks on the terminal, unless `--yes`. `look` is what `--dry-run` would do instead.
 ///
 /// # Errors
 /// [`Kind::Usage`] without a terminal, [`Kind::Declined`] for anything but yes.
-pub(crate) async fn confirm(global: &Global, question: &str) -> Result<(), Failure> {
+pub(crate) async fn confirm(global: &Global, question: &str, look: &str) -> Result<(), Failure> {
     if global.yes {
         return Ok(());
     }
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::new(Kind::Usage, format!("stdin is no terminal to ask {question:?} on"))
-            .hint("add --yes, or --dry-run to see the plan alone"));
+    if !io::stdin().is_terminal() {
+        return Err(Failure::new(Kind::Usage, format!("stdin is not a terminal: cannot ask {question:?}"))
+            .hint(format!("add --yes, or --dry-run to {look}")));
     }
-    say(&format!("{question} [y/N] "));
+    let _ = write!(io::stderr(), "{question} [y/N] ");
     // On a thread of its own, so that a signal ends the wait.
     let asked = tokio::task::spawn_blocking(|| {
         let mut answer = String::new();
-        let _ = std::io::stdin().read_line(&mut answer);
+        let _ = io::stdin().read_line(&mut answer);
         answer
     });
     let answer = asked.await.unwrap_or_default();
     match answer.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
-        _ => Err(Failure::new(Kind::Declined, "declined: nothing was created")),
+        _ => Err(Failure::new(Kind::Declined, "declined: nothing was changed")),
     }
 }

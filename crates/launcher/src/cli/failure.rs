@@ -1,14 +1,23 @@
-//! How a command ends badly: the kind, which is the exit code, the sentence, and what to do about it.
+//! How a command fails: the kind, which is the exit code, the message, and what to do about it.
 
 use std::error::Error;
 use std::fmt;
 
-use sidecar::exit::{chain, escape};
+use sidecar::exit::chain;
 
+use crate::bottle::launch::LaunchError;
+use crate::bottle::run::RunError;
+use crate::bottle::session::SessionError;
 use crate::engine::EngineError;
+use crate::host::settings::SettingsError;
+use crate::host::{HostError, ProxyError};
 use crate::images::ImagesError;
+use crate::manifest::ManifestError;
+use crate::plan::{NameError, PlanError};
+use crate::secrets::SecretError;
+use crate::text::Lines;
 
-/// Why a command ended, in one line, with perhaps a second that says what to do.
+/// Why a command failed, and what to do about it.
 #[derive(Debug)]
 pub(crate) struct Failure {
     /// The kind, and with it the exit code.
@@ -17,41 +26,39 @@ pub(crate) struct Failure {
     hint: Option<String>,
 }
 
-/// The kinds of failure, each an exit code of its own.
+/// The kinds of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// 1: the user said no.
+    /// The user said no.
     Declined,
-    /// 1: an answer could not be written.
-    Answer,
-    /// 2: a command line that makes no sense, or asks for what does not exist yet.
+    /// The command line is invalid, or asks for what is not implemented.
     Usage,
-    /// 66: a secret or key could not be read, or a token variable is unset.
+    /// A secret, key or CA file could not be read, or a token variable is not set.
     Secret,
-    /// 69: the engine is absent, or refused a step.
+    /// The engine is absent or unproved, or it refused a step.
     Engine,
-    /// 70: a bug.
+    /// A bug.
     Bug,
-    /// 74: something could not be removed.
-    Teardown,
-    /// 75: a sidecar did not become ready.
+    /// Something could not be removed, or output could not be written.
+    Output,
+    /// A sidecar did not become ready.
     NotReady,
-    /// 78: the manifest is absent or bad.
+    /// The manifest is absent or invalid.
     Manifest,
-    /// 130: interrupted, and torn down.
+    /// Interrupted, and torn down.
     Interrupted,
 }
 
 impl Kind {
-    /// The exit code.
+    /// The exit code, after sysexits(3).
     pub(crate) fn code(self) -> u8 {
         match self {
-            Self::Declined | Self::Answer => 1,
+            Self::Declined => 1,
             Self::Usage => 2,
             Self::Secret => 66,
             Self::Engine => 69,
             Self::Bug => 70,
-            Self::Teardown => 74,
+            Self::Output => 74,
             Self::NotReady => 75,
             Self::Manifest => 78,
             Self::Interrupted => 130,
@@ -65,9 +72,9 @@ impl Failure {
         Self { kind, error: error.into(), hint: None }
     }
 
-    /// What a later version will do (exit 2).
+    /// What is not implemented yet (exit 2).
     pub(crate) fn not_yet(what: &str) -> Self {
-        Self::new(Kind::Usage, format!("not yet: {what} comes with a later version"))
+        Self::new(Kind::Usage, format!("{what} is not implemented yet"))
     }
 
     /// The same failure with a sentence that says what to do.
@@ -77,11 +84,16 @@ impl Failure {
         self
     }
 
+    fn of(kind: Kind, error: impl Into<Box<dyn Error + Send + Sync>>, hint: Option<String>) -> Self {
+        Self { kind, error: error.into(), hint }
+    }
+
     /// The lines for stderr: `error: ...` and perhaps `hint: ...`, each cause once.
-    pub(crate) fn lines(&self) -> String {
-        let mut lines = format!("error: {}\n", escape(&self.to_string()));
+    pub(crate) fn lines(&self) -> Lines {
+        let mut lines = Lines::default();
+        lines.line(format_args!("error: {self}"));
         if let Some(hint) = &self.hint {
-            lines.push_str(&format!("hint: {}\n", escape(hint)));
+            lines.line(format_args!("hint: {hint}"));
         }
         lines
     }
@@ -95,25 +107,114 @@ impl fmt::Display for Failure {
 
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
-        let hint = match &error {
-            EngineError::Unreachable { .. } => Some("start Docker, or set DOCKER_HOST or --host"),
-            EngineError::Permission { .. } => Some(
-                "add your user to the group `docker` and log in again, or set DOCKER_HOST to an engine of your own",
-            ),
-            EngineError::SubnetTaken { .. } => Some("remove unused networks with `docker network prune`"),
-            _ => None,
-        };
-        let failure = Self::new(Kind::Engine, error);
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
+        let hint = error.hint();
+        Self::of(Kind::Engine, error, hint)
     }
 }
 
 impl From<ImagesError> for Failure {
     fn from(error: ImagesError) -> Self {
-        Self::new(Kind::Engine, error)
+        let hint = error.hint();
+        Self::of(Kind::Engine, error, hint)
+    }
+}
+
+impl From<ManifestError> for Failure {
+    fn from(error: ManifestError) -> Self {
+        let hint = error.hint();
+        Self::of(Kind::Manifest, error, hint)
+    }
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        let hint = error.hint();
+        Self::of(Kind::Manifest, error, hint)
+    }
+}
+
+impl From<ProxyError> for Failure {
+    fn from(error: ProxyError) -> Self {
+        let hint = error.hint();
+        Self::of(Kind::Manifest, error, hint)
+    }
+}
+
+impl From<SecretError> for Failure {
+    fn from(error: SecretError) -> Self {
+        let hint = error.hint();
+        Self::of(Kind::Secret, error, hint)
+    }
+}
+
+impl From<HostError> for Failure {
+    fn from(error: HostError) -> Self {
+        match error {
+            HostError::Engine(error) => error.into(),
+            HostError::Images(error) => error.into(),
+        }
+    }
+}
+
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Self {
+        let kind = match &error {
+            PlanError::Name(error) => of_name(error),
+            PlanError::NoNetwork { .. } | PlanError::NoRuntime(_) => Kind::Engine,
+            PlanError::NoImage(_) => Kind::Bug,
+            PlanError::NoAgent { .. } | PlanError::Root(_) | PlanError::Table { .. } => Kind::Manifest,
+        };
+        let hint = error.hint();
+        Self::of(kind, error, hint)
+    }
+}
+
+fn of_name(error: &NameError) -> Kind {
+    match error {
+        NameError::Exhausted(_) | NameError::PinnedTaken { .. } => Kind::Engine,
+        NameError::Empty(_) | NameError::Pinned(_) => Kind::Manifest,
+    }
+}
+
+impl From<SessionError> for Failure {
+    fn from(error: SessionError) -> Self {
+        let kind = match &error {
+            SessionError::Name(error) => of_name(error),
+            SessionError::Launch(error) => of_launch(error),
+        };
+        let hint = match &error {
+            SessionError::Name(error) => error.hint(),
+            SessionError::Launch(error) => error.hint(),
+        };
+        Self::of(kind, error, hint)
+    }
+}
+
+fn of_launch(error: &LaunchError) -> Kind {
+    match error {
+        LaunchError::Provision(error) if error.is_of_manifest() => Kind::Manifest,
+        LaunchError::Bundle { .. } => Kind::Manifest,
+        LaunchError::NotReady { .. } => Kind::NotReady,
+        LaunchError::Interrupted => Kind::Interrupted,
+        LaunchError::Abandoned => Kind::Bug,
+        LaunchError::Engine(_)
+        | LaunchError::Unanswered { .. }
+        | LaunchError::Images(_)
+        | LaunchError::NoSubnet(_)
+        | LaunchError::Unproved { .. }
+        | LaunchError::Seal { .. }
+        | LaunchError::Provision(_)
+        | LaunchError::NoNetwork(_)
+        | LaunchError::NoImage(_) => Kind::Engine,
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Engine(error) => error.into(),
+            RunError::Output(_) => Self::new(Kind::Output, error),
+        }
     }
 }
 
@@ -130,9 +231,31 @@ mod tests {
         let failure = Failure::from(error);
         assert_eq!(failure.kind.code(), 69);
         assert_eq!(
-            failure.lines(),
+            failure.lines().as_str(),
             "error: could not reach the container engine at unix:///var/run/docker.sock: entity not found\n\
              hint: start Docker, or set DOCKER_HOST or --host\n"
         );
+    }
+
+    #[test]
+    fn the_exit_codes_are_those_of_the_documentation() {
+        let kinds = [
+            (Kind::Declined, 1),
+            (Kind::Usage, 2),
+            (Kind::Secret, 66),
+            (Kind::Engine, 69),
+            (Kind::Bug, 70),
+            (Kind::Output, 74),
+            (Kind::NotReady, 75),
+            (Kind::Manifest, 78),
+            (Kind::Interrupted, 130),
+        ];
+        assert!(kinds.iter().all(|(kind, code)| kind.code() == *code));
+    }
+
+    #[test]
+    fn no_message_can_forge_a_line() {
+        let failure = Failure::new(Kind::Engine, "a\u{1b}[2K\nwarning: none").hint("b\r");
+        assert_eq!(failure.lines().as_str(), "error: a\\u{1b}[2K\\nwarning: none\nhint: b\\r\n");
     }
 }

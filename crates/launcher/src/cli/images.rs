@@ -2,10 +2,9 @@
 
 mod save;
 
-use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -14,39 +13,39 @@ use crate::cli::console::{print, say};
 use crate::cli::failure::Failure;
 use crate::cli::options::Global;
 use crate::engine::Engine;
-use crate::images::{BuiltImage, ImageSpec, SIDECARS, Sidecar, Source, ensure_loaded};
+use crate::images::{Binary, BuiltImage, ImageSpec, Sidecar, Source, ensure_loaded};
+use crate::text::{Lines, line, table};
 
 /// What to do with the images.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImagesCommand {
-    /// What there is, and whether the engine has it
+    /// List the images, and whether the engine has them
     List(Which),
-    /// Load them into the engine
+    /// Load the images into the engine
     Load(Names),
     /// Write an archive for `docker load`
     ///
     /// `save ssh-gate -o ssh-gate.tar` writes one image, `save images.tar` all of them. A word that
-    /// is no image's name is the file, if it has a dot or a slash in it; -o takes any. `-` is
-    /// stdout, and so is no file at all where stdout is no terminal: `save ssh-gate | docker load`.
-    /// No engine is asked; the digests of what was written are told, unless it went to stdout.
+    /// is not the name of an image is the file, if it contains a dot or a slash; -o takes any name.
+    /// `-` is stdout. Without a file the archive goes to stdout, if that is not a terminal:
+    /// `save ssh-gate | docker load`. No engine is needed. The digests of what was written are
+    /// printed, unless it went to stdout.
     Save(SaveArgs),
-    /// Their digests, to pin them by; no engine is asked
+    /// Print the digests of the images
     ///
-    /// An engine's id of an image is the digest of its configuration, with the containerd image
+    /// No engine is needed. An engine's id of an image is the digest of its configuration, with the containerd image
     /// store that of its manifest. Equal binaries have equal digests wherever they are built.
     Digest(Which),
-    /// Compare the engine's images with the carried ones: exit 0 when all are equal, else 1
+    /// Compare the engine's images with the launcher's: the exit code is 0 if all are equal, else 1
     Verify(Names),
-    /// Build the agent's image from its Dockerfile (not yet)
-    Build(Rest),
 }
 
 /// Some of the images.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Names {
     /// Only these [default: all]
-    #[arg(value_name = "NAME", value_parser = SIDECARS)]
-    names: Vec<String>,
+    #[arg(value_name = "NAME", value_parser = binaries())]
+    names: Vec<Binary>,
 }
 
 /// Some of the images, for an architecture.
@@ -62,7 +61,7 @@ pub(crate) struct Which {
 /// Arguments of `images save`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SaveArgs {
-    /// Only these images [default: all]; at most one word that is none of them: the file
+    /// Only these images [default: all], and at most one other word: the file
     #[arg(value_name = "NAME|FILE")]
     words: Vec<String>,
     /// The file to write, - for stdout
@@ -73,17 +72,9 @@ pub(crate) struct SaveArgs {
     arch: Option<String>,
 }
 
-/// Arguments of a command that is not there yet.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct Rest {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    _rest: Vec<OsString>,
-}
-
 /// Carries out one of them.
 ///
 /// # Errors
-///
 /// [`Failure`], with its exit code, when an image cannot be made, written or loaded.
 pub(crate) async fn run(global: &Global, command: ImagesCommand) -> Result<u8, Failure> {
     match command {
@@ -92,17 +83,17 @@ pub(crate) async fn run(global: &Global, command: ImagesCommand) -> Result<u8, F
         ImagesCommand::Save(args) => save(global, args),
         ImagesCommand::Digest(which) => {
             let images = carried(&which.names, which.arch.as_deref())?;
-            print(global, || table(&["NAME", "CONFIG", "MANIFEST"], &images, Carried::digests), &images)
+            let rows = images.iter().map(Carried::digests);
+            print(global, || table(["NAME", "CONFIG", "MANIFEST"], rows), &images)
         }
         ImagesCommand::Verify(names) => verify(global, &names).await,
-        ImagesCommand::Build(_) => Err(Failure::not_yet("`images build`")),
     }
 }
 
 /// An image that the launcher carries.
 #[derive(Debug, Clone, Serialize)]
 struct Carried {
-    name: &'static str,
+    name: Binary,
     arch: String,
     /// The name that it is loaded under.
     image: String,
@@ -119,16 +110,16 @@ struct Carried {
 }
 
 impl Carried {
-    fn find(name: &str, arch: &str) -> Result<Carried, Failure> {
+    fn find(name: Binary, arch: &str) -> Result<Carried, Failure> {
         let sidecar = Sidecar::find(name, arch)?;
         let (spec, built) = (sidecar.image(), sidecar.image().build());
         Ok(Carried {
-            name: sidecar.name,
+            name: sidecar.binary,
             arch: sidecar.arch,
             image: built.tag.clone(),
             config: built.config_digest.clone(),
             manifest: built.manifest_digest.clone(),
-            size: sidecar.binary.len(),
+            size: sidecar.bytes.len(),
             source: match sidecar.source {
                 Source::Embedded => "embedded".to_owned(),
                 Source::File(path) => path.display().to_string(),
@@ -138,8 +129,8 @@ impl Carried {
         })
     }
 
-    fn digests(&self) -> Vec<String> {
-        vec![self.name.to_owned(), self.config.clone(), self.manifest.clone()]
+    fn digests(&self) -> [String; 3] {
+        [self.name.name().to_owned(), self.config.clone(), self.manifest.clone()]
     }
 }
 
@@ -170,9 +161,10 @@ async fn list(global: &Global, which: &Which) -> Result<u8, Failure> {
         };
         let Carried { name, arch, image, size, .. } = one.carried;
         let size = format!("{}.{:02} MB", size / 1_000_000, size % 1_000_000 / 10_000);
-        vec![(*name).to_owned(), arch.clone(), size, image.clone(), loaded.to_owned()]
+        [name.name().to_owned(), arch.clone(), size, image.clone(), loaded.to_owned()]
     };
-    print(global, || table(&["NAME", "ARCH", "SIZE", "IMAGE", "LOADED"], &listed, row), &listed)
+    let head = ["NAME", "ARCH", "SIZE", "IMAGE", "LOADED"];
+    print(global, || table(head, listed.iter().map(row)), &listed)
 }
 
 async fn load(global: &Global, names: &Names) -> Result<u8, Failure> {
@@ -182,8 +174,7 @@ async fn load(global: &Global, names: &Names) -> Result<u8, Failure> {
     for carried in carried(names, Some(&arch))? {
         loaded.insert(carried.image, ensure_loaded(&engine, &carried.built).await?);
     }
-    let text = || loaded.iter().map(|(tag, id)| format!("{tag} {id}\n")).collect();
-    print(global, text, &loaded)
+    print(global, || pairs(loaded.iter()), &loaded)
 }
 
 fn save(global: &Global, args: SaveArgs) -> Result<u8, Failure> {
@@ -194,7 +185,16 @@ fn save(global: &Global, args: SaveArgs) -> Result<u8, Failure> {
     if to == Destination::Stdout || global.quiet {
         return Ok(0);
     }
-    print(global, || images.iter().map(|one| format!("{} {}\n", one.image, one.config)).collect(), &images)
+    print(global, || pairs(images.iter().map(|one| (&one.image, &one.config))), &images)
+}
+
+/// Images, each with its id.
+fn pairs<'a>(of: impl Iterator<Item = (&'a String, &'a String)>) -> Lines {
+    let mut lines = Lines::default();
+    for (image, id) in of {
+        lines.line(format_args!("{image} {id}"));
+    }
+    lines
 }
 
 /// What the engine has in place of a carried image.
@@ -224,7 +224,7 @@ async fn held(engine: &impl Engine, built: &BuiltImage) -> Result<Held, Failure>
 /// What `verify` says of an image.
 #[derive(Serialize)]
 struct Verified {
-    name: &'static str,
+    name: Binary,
     image: String,
     /// `equal`, `missing` or `differs`.
     verdict: &'static str,
@@ -247,19 +247,25 @@ async fn verify(global: &Global, names: &Names) -> Result<u8, Failure> {
     }
     let row = |one: &Verified| {
         let found = one.found.clone().unwrap_or_else(|| "-".to_owned());
-        vec![one.image.clone(), one.verdict.to_owned(), found]
+        [one.image.clone(), one.verdict.to_owned(), found]
     };
-    print(global, || table(&["IMAGE", "VERDICT", "FOUND"], &verified, row), &verified)?;
+    print(global, || table(["IMAGE", "VERDICT", "FOUND"], verified.iter().map(row)), &verified)?;
     if verified.iter().any(|one| one.verdict == "missing") && !global.quiet {
-        say("hint: what is missing is loaded by `claude-bottle images load`, or by the next start\n");
+        say(&line("hint: load what is missing with `claude-bottle images load`; `start` does it too"));
     }
     Ok(u8::from(verified.iter().any(|one| one.verdict != "equal")))
 }
 
 fn carried(names: &Names, arch: Option<&str>) -> Result<Vec<Carried>, Failure> {
     let arch = arch.unwrap_or(std::env::consts::ARCH);
-    let wanted = |name: &&str| names.names.is_empty() || names.names.iter().any(|one| one == name);
-    SIDECARS.iter().copied().filter(wanted).map(|name| Carried::find(name, arch)).collect()
+    let wanted = |name: &Binary| names.names.is_empty() || names.names.contains(name);
+    Binary::ALL.into_iter().filter(wanted).map(|name| Carried::find(name, arch)).collect()
+}
+
+/// The names that a command line may use.
+fn binaries() -> impl TypedValueParser<Value = Binary> {
+    let names = Binary::ALL.map(Binary::name);
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<Binary>())
 }
 
 /// An architecture, in Rust's words or Go's.
@@ -271,23 +277,8 @@ fn arch(text: &str) -> Result<String, String> {
     }
 }
 
-fn table<T>(head: &[&str], of: &[T], row: impl Fn(&T) -> Vec<String>) -> String {
-    let mut rows = vec![head.iter().map(|&cell| cell.to_owned()).collect::<Vec<_>>()];
-    rows.extend(of.iter().map(row));
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let mut text = String::new();
-    for row in &rows {
-        let line: String = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  ")).collect();
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::engine::Image;
     use crate::engine::recording::Recording;
@@ -299,7 +290,7 @@ mod tests {
     #[tokio::test]
     async fn an_engine_has_the_image_or_nothing_or_something_else_under_its_name() {
         let built = BuiltImage {
-            archive: Bytes::new(),
+            pieces: std::sync::Arc::default(),
             config_digest: "sha256:c".into(),
             manifest_digest: "sha256:m".into(),
             tag: "localhost/claude-bottle/ssh-gate:c".into(),

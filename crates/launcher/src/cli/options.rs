@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
-use crate::cli::failure::Failure;
+use crate::engine::EngineError;
 use crate::engine::docker::Docker;
 
 /// Options of every command.
@@ -15,18 +15,24 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "FILE", env = "CLAUDE_BOTTLE_MANIFEST")]
     pub manifest: Option<PathBuf>,
     /// The container engine; else DOCKER_HOST, the current Docker context, the usual sockets
-    #[arg(long, global = true, value_name = "URL", env = "CLAUDE_BOTTLE_HOST")]
+    #[arg(long, global = true, value_name = "URL", env = "CLAUDE_BOTTLE_HOST", hide_env_values = true)]
     pub host: Option<String>,
-    /// The form of what a command prints
+    /// Allow plain tcp:// to an engine on another host: keys and tokens cross the network unencrypted
+    #[arg(long, global = true)]
+    pub insecure_engine: bool,
+    /// Allow an engine under which isolation is not proved
+    #[arg(long, global = true)]
+    pub unproved_engine: bool,
+    /// The format of what a command prints
     #[arg(long, global = true, value_enum, default_value_t = Format::Text, env = "CLAUDE_BOTTLE_FORMAT")]
     pub format: Format,
     /// Answer yes to questions
     #[arg(short, long, global = true, env = "CLAUDE_BOTTLE_YES", value_parser = BoolishValueParser::new())]
     pub yes: bool,
-    /// Say nothing but errors
+    /// Print only errors, and the plan where it is asked about
     #[arg(short, long, global = true, env = "CLAUDE_BOTTLE_QUIET", value_parser = BoolishValueParser::new())]
     pub quiet: bool,
-    /// Say also what was done, and how long it took
+    /// Print each step and how long it took
     #[arg(short, long, global = true, env = "CLAUDE_BOTTLE_VERBOSE", value_parser = BoolishValueParser::new())]
     pub verbose: bool,
 }
@@ -35,13 +41,13 @@ impl Global {
     /// The engine that the command line and the environment name.
     ///
     /// # Errors
-    /// When the address makes no sense.
-    pub(crate) fn engine(&self) -> Result<Docker, Failure> {
-        Ok(Docker::connect(self.host.as_deref())?)
+    /// When the address is invalid or not allowed, or no engine is found.
+    pub(crate) fn engine(&self) -> Result<Docker, EngineError> {
+        Docker::connect(self.host.as_deref(), self.insecure_engine)
     }
 }
 
-/// The form of what a command prints.
+/// The format of what a command prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// For people.
@@ -58,18 +64,9 @@ pub(crate) struct StartArgs {
     /// Show the plan, create nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Give the agent a copy of a working folder (not yet)
-    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = ".")]
-    pub cwd: Option<PathBuf>,
-    /// Leave the bottle running (not yet)
-    #[arg(long)]
-    pub detach: bool,
-    /// Skip the isolation proof (there is none yet)
-    #[arg(long)]
+    /// Skip the isolation proof (no version makes one yet)
+    #[arg(long, hide = true)]
     pub no_verify: bool,
-    /// The first message to the agent (not yet)
-    #[arg(long, value_name = "TEXT", conflicts_with = "cmd")]
-    pub prompt: Option<String>,
     /// What to run in place of the manifest's command, exactly as typed
     #[arg(last = true, value_name = "CMD")]
     pub cmd: Vec<String>,

@@ -1,26 +1,58 @@
-//! The environment variables kept from the predecessor.
+//! The launcher's environment variables, `CLAUDE_BOTTLE_*`.
 
-use crate::cli::failure::{Failure, Kind};
+use ipnet::Ipv4Net;
 
-/// What the environment says; an empty variable counts as unset.
+use super::ground::PREFIX;
+
+/// Their values; an empty variable counts as unset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settings {
     /// `CLAUDE_BOTTLE_IMAGE`: the agent's image, before the manifest's.
     pub image: Option<String>,
     /// `CLAUDE_BOTTLE_CONTAINER`: the agent container's name, as it is.
     pub container: Option<String>,
-    /// `CLAUDE_BOTTLE_CONTAINER_HOME`: the agent's home in there; else the user's own.
+    /// `CLAUDE_BOTTLE_CONTAINER_HOME`: the agent's home in the container; else the user's own.
     pub container_home: Option<String>,
     /// `CLAUDE_BOTTLE_CRED_PROXY_PORT`.
     pub cred_proxy_port: u16,
     /// `CLAUDE_BOTTLE_RUNTIME`.
     pub runtime: Runtime,
+    /// `CLAUDE_BOTTLE_SUBNETS`: where networks may lie, in place of the usual ranges.
+    pub subnets: Option<Vec<Ipv4Net>>,
+}
+
+/// A variable with an invalid value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SettingsError {
+    /// Another value is needed.
+    #[error("CLAUDE_BOTTLE_{name}: expected {expected}, found {found:?}")]
+    Value {
+        /// The variable without its prefix.
+        name: &'static str,
+        /// What would be right.
+        expected: &'static str,
+        /// Its value.
+        found: String,
+    },
+    /// The variable is for a later version.
+    #[error("CLAUDE_BOTTLE_{0} is not implemented yet")]
+    NotYet(&'static str),
+}
+
+impl SettingsError {
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Value { .. } => None,
+            Self::NotYet(name) => Some(format!("unset CLAUDE_BOTTLE_{name}")),
+        }
+    }
 }
 
 /// Which runtime starts the agent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Runtime {
-    /// runsc (gVisor) where the engine has it, else runc.
+    /// runc, until the isolation is proved under runsc (gVisor) too.
     #[default]
     Auto,
     /// runc.
@@ -33,25 +65,20 @@ impl Settings {
     /// Reads them.
     ///
     /// # Errors
-    /// [`Kind::Manifest`] naming the variable that does not say what it should.
-    pub(crate) fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
+    /// [`SettingsError`] naming the variable.
+    pub(crate) fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
         let get = |name: &str| variable(&format!("CLAUDE_BOTTLE_{name}")).filter(|value| !value.is_empty());
-        let wrong = |name: &str, expected: &str, found: &str| {
-            Failure::new(
-                Kind::Manifest,
-                format!("expected CLAUDE_BOTTLE_{name} to be {expected}, found {found:?}"),
-            )
-        };
+        let wrong =
+            |name, expected, found: &str| SettingsError::Value { name, expected, found: found.to_owned() };
         if let Some(other) = get("BACKEND").filter(|backend| backend != "docker") {
             return Err(wrong("BACKEND", "docker", &other));
         }
-        // Better an error than an image of ours where the user expects his own.
+        // An image of ours where the user expects another would be worse than an error.
         for name in
             ["SSH_GATE_IMAGE", "CRED_PROXY_IMAGE", "PIPELOCK_IMAGE", "DERIVED_IMAGE", "CONTAINER_SKILLS_DIR"]
         {
             if get(name).is_some() {
-                let text = format!("not yet: CLAUDE_BOTTLE_{name} comes with a later version");
-                return Err(Failure::new(Kind::Manifest, text).hint(format!("unset CLAUDE_BOTTLE_{name}")));
+                return Err(SettingsError::NotYet(name));
             }
         }
         let cred_proxy_port = match get("CRED_PROXY_PORT") {
@@ -67,9 +94,19 @@ impl Settings {
             Some("runsc") => Runtime::Runsc,
             Some(other) => return Err(wrong("RUNTIME", "runc, runsc or auto", other)),
         };
+        let subnets = get("SUBNETS").map(|text| {
+            let subnet = |part: &str| part.trim().parse().ok().map(|net: Ipv4Net| net.trunc());
+            let subnets: Option<Vec<_>> = text.split(',').map(subnet).collect();
+            subnets.filter(|subnets| subnets.iter().all(|subnet| subnet.prefix_len() <= PREFIX)).ok_or_else(
+                || wrong("SUBNETS", "IPv4 subnets of at least 16 addresses, such as 10.9.0.0/20", &text),
+            )
+        });
         let container_home = get("CONTAINER_HOME");
-        if let Some(home) = container_home.as_deref().filter(|home| !home.starts_with('/')) {
-            return Err(wrong("CONTAINER_HOME", "an absolute path", home));
+        if let Some(home) = container_home
+            .as_deref()
+            .filter(|home| !home.starts_with('/') || home.trim_end_matches('/').is_empty())
+        {
+            return Err(wrong("CONTAINER_HOME", "an absolute path other than /", home));
         }
         Ok(Self {
             image: get("IMAGE"),
@@ -77,6 +114,7 @@ impl Settings {
             container_home,
             cred_proxy_port,
             runtime,
+            subnets: subnets.transpose()?,
         })
     }
 }
@@ -85,7 +123,7 @@ impl Settings {
 mod tests {
     use super::*;
 
-    fn read(name: &str, value: &str) -> Result<Settings, Failure> {
+    fn read(name: &str, value: &str) -> Result<Settings, SettingsError> {
         Settings::read(|asked| (asked == name).then(|| value.to_owned()))
     }
 
@@ -102,10 +140,12 @@ mod tests {
             ("CLAUDE_BOTTLE_CRED_PROXY_PORT", "0"),
             ("CLAUDE_BOTTLE_RUNTIME", "kata"),
             ("CLAUDE_BOTTLE_CONTAINER_HOME", "home"),
+            ("CLAUDE_BOTTLE_CONTAINER_HOME", "//"),
             ("CLAUDE_BOTTLE_SSH_GATE_IMAGE", "mine:latest"),
+            ("CLAUDE_BOTTLE_SUBNETS", "10.0.0.0/29"),
+            ("CLAUDE_BOTTLE_SUBNETS", "10.9.0.0/20,"),
         ] {
             let failure = read(name, value).unwrap_err();
-            assert_eq!(failure.kind, Kind::Manifest);
             assert!(failure.to_string().contains(name), "{failure}");
         }
     }

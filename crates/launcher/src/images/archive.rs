@@ -4,10 +4,11 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::layer::Archive;
-use super::sha256;
+use crate::digest::sha256;
 
 /// An image, cut into the pieces that an archive holds.
-pub(super) struct Pieces {
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Pieces {
     /// Its name with its tag.
     pub(super) tag: String,
     /// The tag alone.
@@ -20,14 +21,22 @@ pub(super) struct Pieces {
 }
 
 /// A piece that is named by its digest.
-pub(super) struct Blob {
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Blob {
     pub(super) digest: String,
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Bytes,
+}
+
+impl std::fmt::Debug for Blob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Blob({}, {} bytes)", self.digest, self.bytes.len())
+    }
 }
 
 /// Writes the images into one archive: equal images give equal bytes.
 pub(super) fn archive(images: &[Pieces]) -> Bytes {
-    let mut archive = Archive::default();
+    let blobs: usize = images.iter().flat_map(|image| &image.layers).map(|layer| layer.bytes.len()).sum();
+    let mut archive = Archive::with_capacity(blobs + OVERHEAD);
     archive.folder("blobs/");
     archive.folder("blobs/sha256/");
     let pieces = images.iter().flat_map(|image| image.layers.iter().chain([&image.config, &image.manifest]));
@@ -68,12 +77,12 @@ impl Pieces {
 }
 
 impl Blob {
-    pub(super) fn new(bytes: Vec<u8>) -> Blob {
+    pub(super) fn new(bytes: Bytes) -> Blob {
         Blob { digest: sha256(&bytes), bytes }
     }
 
     pub(super) fn json(value: &Value) -> Blob {
-        Blob::new(bytes(value))
+        Blob::new(bytes(value).into())
     }
 
     pub(super) fn reference(&self) -> String {
@@ -85,11 +94,14 @@ impl Blob {
     }
 }
 
-/// serde_json keeps the keys of its maps sorted (unless somebody turns on `preserve_order`: the
+/// serde_json keeps the keys of its maps sorted (unless a crate turns on `preserve_order`: the
 /// pinned id in `spec` would tell), so equal values are equal bytes.
 fn bytes(value: &Value) -> Vec<u8> {
     value.to_string().into_bytes()
 }
+
+/// Enough for headers, configurations and manifests, so that the archive does not move while it grows.
+const OVERHEAD: usize = 64 * 1024;
 
 /// The media type of an OCI manifest.
 pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";

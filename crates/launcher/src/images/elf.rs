@@ -1,7 +1,7 @@
 //! Whether a file is a static executable for an architecture: nothing else runs in a scratch image.
 
 /// Whether `binary` is a 64-bit little-endian ELF file for `arch` that asks for no interpreter.
-pub(super) fn is_static(binary: &[u8], arch: &str) -> bool {
+pub fn is_static(binary: &[u8], arch: &str) -> bool {
     let machine = match arch {
         "x86_64" => 62,
         "aarch64" => 183,

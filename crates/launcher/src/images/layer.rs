@@ -11,7 +11,8 @@ pub struct Layer(pub Bytes);
 impl Layer {
     /// A layer of one executable file at `/name`, root's, with mode 0555.
     pub fn executable(name: &str, binary: &[u8]) -> Layer {
-        let mut archive = Archive::default();
+        // A header, padding, and two empty blocks at the end.
+        let mut archive = Archive::with_capacity(binary.len() + 4 * 512);
         archive.file(name, 0o555, binary);
         Layer(archive.finish())
     }
@@ -20,13 +21,11 @@ impl Layer {
 /// A tar that holds nothing but names, modes and contents: the same bytes every time.
 pub(super) struct Archive(tar::Builder<Vec<u8>>);
 
-impl Default for Archive {
-    fn default() -> Archive {
-        Archive(tar::Builder::new(Vec::new()))
-    }
-}
-
 impl Archive {
+    pub(super) fn with_capacity(bytes: usize) -> Archive {
+        Archive(tar::Builder::new(Vec::with_capacity(bytes)))
+    }
+
     pub(super) fn folder(&mut self, path: &str) {
         self.append(path, tar::EntryType::Directory, 0o755, &[]);
     }

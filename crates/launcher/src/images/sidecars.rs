@@ -3,24 +3,85 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use bytes::Bytes;
+use serde::{Serialize, Serializer};
 
 use super::elf::is_static;
 use super::{Healthcheck, ImageSpec, ImagesError, Layer};
 
-/// The names of the binaries that the launcher puts into images.
-pub const SIDECARS: [&str; 3] = ["ssh-gate", "cred-proxy", "bottle-guest"];
+/// A binary that the launcher carries and puts into images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Binary {
+    /// `ssh-gate`.
+    SshGate,
+    /// `cred-proxy`.
+    CredProxy,
+    /// `bottle-guest`, which the agent's container gets too.
+    Guest,
+}
+
+impl Binary {
+    /// Every binary.
+    pub const ALL: [Binary; 3] = [Binary::SshGate, Binary::CredProxy, Binary::Guest];
+
+    /// Its name, and its image's.
+    pub fn name(self) -> &'static str {
+        match self {
+            Binary::SshGate => "ssh-gate",
+            Binary::CredProxy => "cred-proxy",
+            Binary::Guest => "bottle-guest",
+        }
+    }
+
+    /// The settings with which its image serves alone, and the ports that it exposes.
+    fn standalone(self) -> (&'static [(&'static str, &'static str)], &'static [&'static str]) {
+        match self {
+            Binary::SshGate => {
+                (&[("SSH_GATE_BIND", "0.0.0.0"), ("SSH_GATE_PORTS", "/run/ssh-gate/ports.json")], &[])
+            }
+            Binary::CredProxy => (
+                &[
+                    ("CRED_PROXY_LISTEN", "0.0.0.0:9099"),
+                    ("CRED_PROXY_ROUTES", "/run/cred-proxy/routes.json"),
+                ],
+                &["9099/tcp"],
+            ),
+            Binary::Guest => (&[], &[]),
+        }
+    }
+
+    /// Whether it serves, as user 65532, and can be asked for its health. The guest's seal needs root.
+    fn serves(self) -> bool {
+        self != Binary::Guest
+    }
+}
+
+impl FromStr for Binary {
+    type Err = ImagesError;
+
+    fn from_str(name: &str) -> Result<Binary, ImagesError> {
+        let known = Binary::ALL.into_iter().find(|binary| binary.name() == name);
+        known.ok_or_else(|| ImagesError::Unknown { name: name.to_owned() })
+    }
+}
+
+impl Serialize for Binary {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
 
 /// A static binary for an image.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sidecar {
-    /// One of [`SIDECARS`].
-    pub name: &'static str,
+    /// Which.
+    pub binary: Binary,
     /// Its architecture in Rust's words: `x86_64`, `aarch64`.
     pub arch: String,
-    /// The binary.
-    pub binary: Cow<'static, [u8]>,
+    /// Its bytes.
+    pub bytes: Cow<'static, [u8]>,
     /// Where it came from.
     pub source: Source,
 }
@@ -45,33 +106,29 @@ impl Sidecar {
     /// # Errors
     ///
     /// [`ImagesError::Unknown`] for another name, [`ImagesError::Missing`] with the places tried.
-    pub fn find(name: &str, arch: &str) -> Result<Sidecar, ImagesError> {
+    pub fn find(binary: Binary, arch: &str) -> Result<Sidecar, ImagesError> {
         let executable = std::env::current_exe().and_then(std::fs::canonicalize).ok();
-        Sidecar::find_near(name, arch, EMBEDDED, executable.as_deref().and_then(Path::parent))
+        Sidecar::find_near(binary, arch, EMBEDDED, executable.as_deref().and_then(Path::parent))
     }
 
     fn find_near(
-        name: &str,
+        binary: Binary,
         arch: &str,
         embedded: &[(&str, &str, &'static [u8])],
         folder: Option<&Path>,
     ) -> Result<Sidecar, ImagesError> {
-        let name = SIDECARS
-            .into_iter()
-            .find(|known| *known == name)
-            .ok_or_else(|| ImagesError::Unknown { name: name.to_owned() })?;
-        if let Some((_, _, binary)) = embedded.iter().find(|(a, n, _)| (*a, *n) == (arch, name)) {
-            let binary = Cow::Borrowed(*binary);
-            return Ok(Sidecar { name, arch: arch.to_owned(), binary, source: Source::Embedded });
+        let found = |bytes, source| Sidecar { binary, arch: arch.to_owned(), bytes, source };
+        let name = binary.name();
+        if let Some((_, _, bytes)) = embedded.iter().find(|(a, n, _)| (*a, *n) == (arch, name)) {
+            return Ok(found(Cow::Borrowed(*bytes), Source::Embedded));
         }
         let mut tried = Vec::new();
         for path in folder.into_iter().flat_map(|folder| {
             [folder.join(name), folder.join("../libexec/claude-bottle").join(arch).join(name)]
         }) {
             match std::fs::read(&path) {
-                Ok(binary) if is_static(&binary, arch) => {
-                    let source = Source::File(path);
-                    return Ok(Sidecar { name, arch: arch.to_owned(), binary: Cow::Owned(binary), source });
+                Ok(bytes) if is_static(&bytes, arch) => {
+                    return Ok(found(Cow::Owned(bytes), Source::File(path)));
                 }
                 _ => tried.push(path),
             }
@@ -79,33 +136,21 @@ impl Sidecar {
         Err(ImagesError::Missing { name, arch: arch.to_owned(), tried })
     }
 
-    /// The binary alone.
-    pub fn into_binary(self) -> Bytes {
-        match self.binary {
-            Cow::Borrowed(binary) => Bytes::from_static(binary),
-            Cow::Owned(binary) => Bytes::from(binary),
+    /// The bytes alone.
+    pub fn into_bytes(self) -> Bytes {
+        match self.bytes {
+            Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+            Cow::Owned(bytes) => Bytes::from(bytes),
         }
     }
 
     /// Describes the sidecar's image: scratch, the binary at `/<name>`.
     pub fn image(&self) -> ImageSpec {
-        let program = format!("/{}", self.name);
-        let daemon = self.name != "bottle-guest";
-        let (env, exposed_ports): (&[(&str, &str)], &[&str]) = match self.name {
-            "ssh-gate" => {
-                (&[("SSH_GATE_BIND", "0.0.0.0"), ("SSH_GATE_PORTS", "/run/ssh-gate/ports.json")], &[])
-            }
-            "cred-proxy" => (
-                &[
-                    ("CRED_PROXY_LISTEN", "0.0.0.0:9099"),
-                    ("CRED_PROXY_ROUTES", "/run/cred-proxy/routes.json"),
-                ],
-                &["9099/tcp"],
-            ),
-            _ => (&[], &[]),
-        };
+        let (name, daemon) = (self.binary.name(), self.binary.serves());
+        let program = format!("/{name}");
+        let (env, exposed_ports) = self.binary.standalone();
         let mut labels = vec![
-            ("org.opencontainers.image.title", self.name),
+            ("org.opencontainers.image.title", name),
             ("org.opencontainers.image.version", env!("CARGO_PKG_VERSION")),
             ("org.opencontainers.image.licenses", env!("CARGO_PKG_LICENSE")),
         ];
@@ -116,7 +161,7 @@ impl Sidecar {
                 .map(|at| ("org.opencontainers.image.revision", at)),
         );
         ImageSpec {
-            name: format!("localhost/claude-bottle/{}", self.name),
+            name: format!("localhost/claude-bottle/{name}"),
             arch: self.arch.clone(),
             healthcheck: daemon.then(|| Healthcheck {
                 command: vec![program.clone(), "healthcheck".to_owned()],
@@ -130,7 +175,7 @@ impl Sidecar {
             user: daemon.then(|| "65532:65532".to_owned()),
             exposed_ports: exposed_ports.iter().map(|port| (*port).to_owned()).collect(),
             labels: owned(&labels),
-            layers: vec![Layer::executable(self.name, &self.binary)],
+            layers: vec![Layer::executable(name, &self.bytes)],
             ..ImageSpec::default()
         }
     }
@@ -138,10 +183,10 @@ impl Sidecar {
 
 impl std::fmt::Debug for Sidecar {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Sidecar { name, arch, binary, source } = self;
-        let size = binary.len();
+        let Sidecar { binary, arch, bytes, source } = self;
+        let size = bytes.len();
         f.debug_struct("Sidecar")
-            .field("name", name)
+            .field("binary", binary)
             .field("arch", arch)
             .field("size", &size)
             .field("source", source)
@@ -163,9 +208,9 @@ mod tests {
     #[test]
     fn an_embedded_binary_wins_over_a_file() {
         let embedded: &[(&str, &str, &'static [u8])] = &[("x86_64", "ssh-gate", b"inside")];
-        let found = Sidecar::find_near("ssh-gate", "x86_64", embedded, None).unwrap();
-        assert_eq!((found.binary.as_ref(), found.source), (b"inside".as_slice(), Source::Embedded));
-        let other = Sidecar::find_near("ssh-gate", "aarch64", embedded, None);
+        let found = Sidecar::find_near(Binary::SshGate, "x86_64", embedded, None).unwrap();
+        assert_eq!((found.bytes.as_ref(), found.source), (b"inside".as_slice(), Source::Embedded));
+        let other = Sidecar::find_near(Binary::SshGate, "aarch64", embedded, None);
         assert!(matches!(other, Err(ImagesError::Missing { name: "ssh-gate", .. })));
     }
 
@@ -183,24 +228,25 @@ mod tests {
         elf[18] = 183;
         std::fs::write(libexec.join("cred-proxy"), &elf).unwrap();
 
-        let found = Sidecar::find_near("cred-proxy", "aarch64", &[], Some(&bin)).unwrap();
-        assert_eq!(found.binary.as_ref(), elf);
-        let missing = Sidecar::find_near("cred-proxy", "x86_64", &[], Some(&bin)).unwrap_err().to_string();
+        let found = Sidecar::find_near(Binary::CredProxy, "aarch64", &[], Some(&bin)).unwrap();
+        assert_eq!(found.bytes.as_ref(), elf);
+        let missing =
+            Sidecar::find_near(Binary::CredProxy, "x86_64", &[], Some(&bin)).unwrap_err().to_string();
         assert!(missing.contains("bin/cred-proxy or ") && missing.contains("libexec"), "{missing}");
     }
 
     #[test]
     fn a_daemon_is_confined_by_its_image_and_the_guest_is_not_a_daemon() {
-        let image = |name| {
-            Sidecar { name, arch: "x86_64".into(), binary: Cow::Borrowed(b"x"), source: Source::Embedded }
-                .image()
+        let image = |binary| {
+            let bytes = Cow::Borrowed(b"x".as_slice());
+            Sidecar { binary, arch: "x86_64".into(), bytes, source: Source::Embedded }.image()
         };
-        let proxy = image("cred-proxy");
+        let proxy = image(Binary::CredProxy);
         assert_eq!(proxy.entrypoint, ["/cred-proxy"]);
         assert_eq!(proxy.user.as_deref(), Some("65532:65532"));
         assert_eq!(proxy.exposed_ports, ["9099/tcp"]);
         assert_eq!(proxy.healthcheck.unwrap().command, ["/cred-proxy", "healthcheck"]);
-        assert_eq!(image("ssh-gate").env["SSH_GATE_BIND"], "0.0.0.0");
-        assert_eq!(image("bottle-guest").healthcheck, None);
+        assert_eq!(image(Binary::SshGate).env["SSH_GATE_BIND"], "0.0.0.0");
+        assert_eq!(image(Binary::Guest).healthcheck, None);
     }
 }

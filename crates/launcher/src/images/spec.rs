@@ -1,6 +1,7 @@
 //! From a description of an image to the bytes of its archive.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -49,14 +50,14 @@ pub struct Healthcheck {
 }
 
 impl ImageSpec {
-    /// Builds the archive. Equal descriptions give equal bytes and ids.
+    /// Builds the image. Equal descriptions give equal bytes and ids.
     pub fn build(&self) -> BuiltImage {
         let pieces = self.pieces();
         BuiltImage {
             config_digest: pieces.config.reference(),
             manifest_digest: pieces.manifest.reference(),
             tag: pieces.tag.clone(),
-            archive: archive(&[pieces]),
+            pieces: Arc::new(pieces),
         }
     }
 
@@ -66,7 +67,7 @@ impl ImageSpec {
     }
 
     fn pieces(&self) -> Pieces {
-        let layers: Vec<Blob> = self.layers.iter().map(|Layer(tar)| Blob::new(tar.to_vec())).collect();
+        let layers: Vec<Blob> = self.layers.iter().map(|Layer(tar)| Blob::new(tar.clone())).collect();
         let config = Blob::json(&self.configuration(&layers));
         let manifest = Blob::json(&manifest(&config, &layers));
         let version = config.digest[..12].to_owned();
@@ -149,7 +150,7 @@ mod tests {
     use std::io::Read;
 
     use super::*;
-    use crate::images::sha256;
+    use crate::digest::sha256;
 
     fn small(contents: &[u8]) -> ImageSpec {
         ImageSpec {
@@ -184,7 +185,7 @@ mod tests {
     #[test]
     fn the_archive_is_a_docker_archive_and_an_oci_layout_whose_digests_agree() {
         let built = small(b"x").build();
-        let files = files(&built.archive);
+        let files = files(&built.archive());
         let json = |path: &str| serde_json::from_slice::<Value>(&files[path]).unwrap();
         for (path, bytes) in &files {
             if let Some(digest) = path.strip_prefix("blobs/sha256/").filter(|digest| !digest.is_empty()) {
@@ -237,7 +238,7 @@ mod tests {
             let path = entry.path().unwrap().display().to_string();
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes).unwrap();
-            assert!(files.insert(path, bytes).is_none(), "a path stands there twice");
+            assert!(files.insert(path, bytes).is_none(), "a path appears twice");
         }
         files
     }

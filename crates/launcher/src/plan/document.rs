@@ -1,23 +1,32 @@
 //! The shape of a plan, as `start --dry-run --format json` prints it.
 //!
-//! Fields that are left out of the JSON hold what the launch needs beside it: addresses of secrets
-//! on this machine, and the manifest's own values.
+//! Whatever changes a launch is in the JSON, secrets by reference and long texts by their
+//! digest. Fields that are left out of it hold what a launch needs beside that.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::path::PathBuf;
 
-use serde::Serialize;
-use sidecar::ports::PortTable;
-use sidecar::routes::RouteTable;
+use bytes::Bytes;
+use serde::{Serialize, Serializer};
 
+use super::names::Names;
+use crate::engine::{NetworkId, Product};
 use crate::images::BuiltImage;
-use crate::manifest::{EnvValue, HostKey, TokenRef};
-use crate::plan::names::Names;
+use crate::manifest::HostKey;
+use crate::secrets::State;
+use crate::sidecars::{Role, Table};
+use crate::text::serialize_path;
 
-/// A plan. Empty lists stand in its JSON, and no secret value ever does.
+/// A plan. Empty lists are in its JSON, and no secret value ever is.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Plan {
     /// Of this shape: 1.
     pub version: u8,
+    /// The manifest that it follows from.
+    #[serde(serialize_with = "serialize_path")]
+    pub manifest: PathBuf,
     /// The bottle's name.
     pub instance: String,
     /// The manifest's name of the agent.
@@ -25,15 +34,23 @@ pub(crate) struct Plan {
     /// Whether the launcher stays.
     pub mode: Mode,
     /// What starts the agent's container: `runc` or `runsc`.
-    pub runtime: String,
+    pub runtime: &'static str,
     /// The engine; `null` when none answers.
     pub engine: Option<EngineFacts>,
     /// The agent's image.
     pub image: ImagePlan,
+    /// Not implemented yet.
+    pub build: (),
+    /// Not implemented yet.
+    pub cwd: (),
+    /// Not implemented yet.
+    pub git: (),
     /// The networks, the internal one first.
     pub networks: Vec<NetworkPlan>,
     /// The sidecars.
     pub sidecars: Vec<SidecarPlan>,
+    /// The guest, whose image seals the agent's network and whose binary is in its container.
+    pub guest: GuestPlan,
     /// The agent's container.
     pub agent_container: AgentContainer,
     /// The SSH hosts.
@@ -42,6 +59,16 @@ pub(crate) struct Plan {
     pub credentials: Vec<Credential>,
     /// The web.
     pub egress: EgressPlan,
+    /// Fixed addresses for host names, in the sidecars.
+    pub hosts: BTreeMap<String, IpAddr>,
+    /// The CONNECT proxy that leads to the upstreams.
+    pub upstream_proxy: Option<ProxyPlan>,
+    /// Not implemented yet.
+    pub ports: [(); 0],
+    /// Not implemented yet.
+    pub keep: [(); 0],
+    /// Not implemented yet.
+    pub signing: (),
     /// What the agent can reach, and the rest.
     pub reachability: Vec<Reach>,
     /// What a careful reader should know.
@@ -51,15 +78,6 @@ pub(crate) struct Plan {
     /// The names of its objects.
     #[serde(skip)]
     pub names: Names,
-    /// The guest's image, which seals the agent's network.
-    #[serde(skip)]
-    pub guest: BuiltImage,
-    /// The guest's binary for the agent's container.
-    #[serde(skip)]
-    pub guest_binary: bytes::Bytes,
-    /// The existing network that the sidecars join, by id.
-    #[serde(skip)]
-    pub external_network: Option<crate::engine::NetworkId>,
 }
 
 /// Whether the launcher stays with the bottle.
@@ -71,7 +89,7 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
-    /// As labels say it.
+    /// As labels have it.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Attached => "attached",
@@ -82,12 +100,19 @@ impl Mode {
 /// The engine.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct EngineFacts {
+    /// Which program it is.
+    #[serde(serialize_with = "display")]
+    pub product: Product,
     /// Its version.
     pub version: String,
-    /// The newest API it speaks.
+    /// The newest API it supports.
     pub api: String,
     /// Its machine's architecture.
     pub arch: String,
+}
+
+fn display<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
 }
 
 /// The agent's image.
@@ -97,8 +122,8 @@ pub(crate) struct ImagePlan {
     pub name: String,
     /// Its id; `null` when the engine does not have it.
     pub id: Option<String>,
-    /// The derived image that holds the working folder; not yet.
-    pub derived: Option<String>,
+    /// Not implemented yet.
+    pub derived: (),
 }
 
 /// A network.
@@ -106,19 +131,23 @@ pub(crate) struct ImagePlan {
 pub(crate) struct NetworkPlan {
     /// Its name.
     pub name: String,
-    /// Whether it leads nowhere.
+    /// Whether it has no way out.
     pub internal: bool,
     /// Its subnet, chosen at the launch.
     pub subnet: Option<String>,
     /// Whether it is the user's own, never created, changed or removed.
     pub external: bool,
+    /// The id of an external one.
+    pub id: Option<String>,
+    /// Its MTU; `null` is the engine's default.
+    pub mtu: Option<u32>,
 }
 
 /// A sidecar.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct SidecarPlan {
-    /// What it is: `ssh-gate`, `cred-proxy`.
-    pub role: &'static str,
+    /// Its kind.
+    pub role: Role,
     /// Its container's name.
     pub name: String,
     /// Its image.
@@ -130,29 +159,34 @@ pub(crate) struct SidecarPlan {
     /// Its names on the internal network.
     pub aliases: Vec<String>,
     /// Its table: `forwards` or `routes`.
-    #[serde(flatten)]
+    #[serde(flatten, serialize_with = "table")]
     pub table: Table,
-    /// What holds it.
+    /// Its restrictions.
     pub hardening: Hardening,
-    /// The port that the agent dials, where there is one for all.
-    #[serde(skip)]
-    pub port: Option<u16>,
     /// The image itself.
     #[serde(skip)]
     pub built: BuiltImage,
 }
 
-/// A sidecar's table.
-#[derive(Debug, Clone, Serialize)]
-#[serde(untagged)]
-pub(crate) enum Table {
-    /// ssh-gate's.
-    Ports(PortTable),
-    /// cred-proxy's.
-    Routes(RouteTable),
+/// The table as its file would have it; a route's CAs by their digests.
+fn table<S: Serializer>(table: &Table, serializer: S) -> Result<S::Ok, S::Error> {
+    use serde::ser::Error as _;
+    let value = match table {
+        Table::Ports(table) => serde_json::to_value(table),
+        Table::Routes(table, _) => serde_json::to_value(table),
+    };
+    let mut value = value.map_err(S::Error::custom)?;
+    for route in value.get_mut("routes").and_then(serde_json::Value::as_array_mut).into_iter().flatten() {
+        let Some(route) = route.as_object_mut() else { continue };
+        let ca = route.remove("ca").unwrap_or_default();
+        let digests =
+            ca.as_array().into_iter().flatten().map(|pem| super::digest(pem.as_str().unwrap_or_default()));
+        route.insert("ca_digests".to_owned(), digests.collect());
+    }
+    value.serialize(serializer)
 }
 
-/// What holds a sidecar.
+/// The restrictions of a sidecar.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Hardening {
     /// Its user.
@@ -165,10 +199,25 @@ pub(crate) struct Hardening {
     pub no_new_privileges: bool,
     /// Kernel settings.
     pub sysctls: BTreeMap<String, String>,
-    /// The most processes.
+    /// Maximum number of processes.
     pub pids: i64,
-    /// The most memory, bytes.
+    /// Maximum memory, bytes.
     pub memory: i64,
+}
+
+/// The guest.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct GuestPlan {
+    /// Its image.
+    pub image: String,
+    /// The image's digest.
+    pub digest: String,
+    /// The image itself.
+    #[serde(skip)]
+    pub built: BuiltImage,
+    /// The binary.
+    #[serde(skip)]
+    pub binary: Bytes,
 }
 
 /// The agent's container.
@@ -178,34 +227,49 @@ pub(crate) struct AgentContainer {
     pub name: String,
     /// The agent's user.
     pub user: String,
+    /// The agent's home, where the environment overrides the image's.
+    pub home: Option<String>,
     /// Names of the manifest's variables.
     pub env: Vec<String>,
+    /// Of their literals and references.
+    pub env_digest: String,
     /// Those whose values come from this machine: the agent holds them.
     pub held_by_agent: Vec<String>,
+    /// Not implemented yet.
+    pub provided: BTreeMap<String, String>,
     /// Mounts: none.
     pub mounts: Vec<String>,
     /// Its resolvers.
     pub dns: Vec<String>,
     /// Capabilities dropped.
     pub cap_drop: Vec<String>,
+    /// Limits.
+    pub limits: LimitsPlan,
     /// What runs.
     pub command: Vec<String>,
     /// Whether there is a prompt.
     pub prompt: bool,
-    /// Skills copied in.
+    /// Of the prompt.
+    pub prompt_digest: String,
+    /// Not implemented yet.
     pub skills: Vec<String>,
-    /// The manifest's variables.
-    #[serde(skip)]
-    pub env_values: BTreeMap<String, EnvValue>,
     /// The prompt.
     #[serde(skip)]
     pub prompt_text: String,
-    /// Limits: memory, billionths of CPUs, processes.
+}
+
+/// Limits of the agent's container.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct LimitsPlan {
+    /// Maximum memory, bytes.
+    pub memory: Option<i64>,
+    /// Maximum number of CPUs.
+    pub cpus: Option<f64>,
+    /// Maximum number of processes.
+    pub pids: i64,
+    /// The CPUs in billionths.
     #[serde(skip)]
-    pub limits: (Option<i64>, Option<i64>, i64),
-    /// The home folder, where the environment names one.
-    #[serde(skip)]
-    pub home: Option<String>,
+    pub nano_cpus: Option<i64>,
 }
 
 /// An SSH host.
@@ -223,10 +287,14 @@ pub(crate) struct SshPlan {
     pub listen: u16,
     /// Whether its key is known beforehand.
     pub host_key: HostKeyCheck,
+    /// Of the host's key.
+    pub host_key_digest: Option<String>,
     /// The private key on this machine.
-    #[serde(skip)]
-    pub identity_file: String,
-    /// The name that the host's key goes by.
+    #[serde(serialize_with = "serialize_path")]
+    pub identity: PathBuf,
+    /// Whether that can be read.
+    pub state: State,
+    /// The name that the host's key is stored under.
     #[serde(skip)]
     pub key_name: String,
     /// The host's key.
@@ -240,7 +308,7 @@ pub(crate) struct SshPlan {
 pub(crate) enum HostKeyCheck {
     /// Against the manifest's.
     Pinned,
-    /// The first one seen is believed.
+    /// The first key seen is trusted.
     AcceptNew,
 }
 
@@ -255,24 +323,8 @@ pub(crate) struct Credential {
     pub token: String,
     /// Where it is found.
     pub source: String,
-    /// Whether it is there.
+    /// Whether it can be read.
     pub state: State,
-    /// The reference.
-    #[serde(skip)]
-    pub reference: TokenRef,
-    /// The CA of this route, on this machine.
-    #[serde(skip)]
-    pub ca_file: Option<String>,
-}
-
-/// Whether a token is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum State {
-    /// It is.
-    Present,
-    /// It is not.
-    Missing,
 }
 
 /// The web.
@@ -284,20 +336,54 @@ pub(crate) struct EgressPlan {
     pub allow: Vec<String>,
 }
 
+/// A CONNECT proxy, without its password.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct ProxyPlan {
+    /// `http://HOST:PORT`.
+    pub url: String,
+    /// The hosts that are reached without it.
+    pub no_proxy: Option<String>,
+    /// Where it is set: `manifest`, or an environment variable.
+    pub source: String,
+}
+
 /// One line of what reaches what.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Reach {
-    /// Who.
+    /// From where.
     pub from: &'static str,
-    /// What; `*` is everything else.
+    /// To where; `*` is everything else.
     pub to: String,
     /// `forward` or `refuse`.
     pub verdict: &'static str,
 }
 
 impl Plan {
-    /// The sidecar with that role.
-    pub(crate) fn sidecar(&self, role: &str) -> Option<&SidecarPlan> {
-        self.sidecars.iter().find(|sidecar| sidecar.role == role)
+    /// The id and the name of the network that is the user's own.
+    pub(crate) fn external_network(&self) -> Option<(NetworkId, &str)> {
+        let external = self.networks.iter().find(|network| network.external)?;
+        Some((NetworkId(external.id.clone()?), &external.name))
+    }
+
+    /// Why the isolation of what runs is in doubt.
+    pub(crate) fn doubts(&self) -> Vec<String> {
+        let engine = self.engine.as_ref().filter(|engine| engine.product != Product::Docker);
+        let doubt = |engine: &EngineFacts| {
+            format!("{} is not proved to isolate: services of its host may be reachable", engine.product)
+        };
+        engine.map(doubt).into_iter().collect()
+    }
+
+    /// The same plan under other names: its hash stays.
+    pub(crate) fn rename(&mut self, names: Names) {
+        for network in self.networks.iter_mut().filter(|network| !network.external) {
+            network.name = if network.internal { names.internal() } else { names.egress() };
+        }
+        for sidecar in &mut self.sidecars {
+            sidecar.name = names.sidecar(sidecar.role);
+        }
+        self.agent_container.name.clone_from(&names.agent);
+        self.instance.clone_from(&names.instance);
+        self.names = names;
     }
 }

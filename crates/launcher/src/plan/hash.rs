@@ -3,13 +3,13 @@
 use serde_json::Value;
 
 use super::Plan;
-use crate::images::sha256;
+use crate::digest::sha256;
 
-/// `sha256:` of the canonical JSON (keys sorted) without `hash`, `instance`, `engine`, names of
-/// objects, subnets and the states of credentials.
+/// `sha256:` of the canonical JSON (keys sorted) without `hash`, `manifest`, `instance`, `engine`, names
+/// of objects, subnets, and the states of keys and tokens.
 pub(super) fn hash(plan: &Plan) -> String {
     let mut value = serde_json::to_value(plan).expect("a plan is made of strings, numbers and lists");
-    for key in ["hash", "instance", "engine"] {
+    for key in ["hash", "manifest", "instance", "engine"] {
         remove(&mut value, key);
     }
     // An existing network of the user's is part of what the plan does; ours are named by the instance.
@@ -20,7 +20,9 @@ pub(super) fn hash(plan: &Plan) -> String {
         remove(network, "subnet");
     }
     list(&mut value, "sidecars").iter_mut().for_each(|sidecar| remove(sidecar, "name"));
-    list(&mut value, "credentials").iter_mut().for_each(|credential| remove(credential, "state"));
+    for secrets in ["credentials", "ssh"] {
+        list(&mut value, secrets).iter_mut().for_each(|secret| remove(secret, "state"));
+    }
     if let Some(container) = value.get_mut("agent_container") {
         remove(container, "name");
     }

@@ -1,25 +1,30 @@
-//! From a manifest and the facts of a machine to a plan.
+//! From a manifest, a request and the facts of a machine to a plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use sidecar::ports::{PortTable, Protocol, Row, RowError};
-use sidecar::routes::{Route, RouteError, RouteTable, TokenName};
-use sidecar::upstream::Upstream;
+use serde_json::json;
 
+use super::digest;
 use super::document::{
-    AgentContainer, Credential, EgressPlan, EngineFacts, Hardening, HostKeyCheck, ImagePlan, Mode,
-    NetworkPlan, Plan, Reach, SidecarPlan, SshPlan, State, Table,
+    AgentContainer, Credential, EgressPlan, EngineFacts, GuestPlan, Hardening, HostKeyCheck, ImagePlan,
+    LimitsPlan, Mode, NetworkPlan, Plan, ProxyPlan, Reach, SidecarPlan, SshPlan,
 };
 use super::hash::hash;
+use super::names::{NameError, Names};
+use super::warnings::warnings;
 use crate::host::settings::{Runtime, Settings};
-use crate::host::{Host, image_name};
-use crate::images::BuiltImage;
-use crate::manifest::{Agent, Bottle, EnvValue, Manifest, SshHost};
-use crate::plan::names::{NameError, Names};
+use crate::host::{Host, Needs};
+use crate::images::Binary;
+use crate::manifest::{Agent, Bottle, Manifest, SshHost};
+use crate::secrets::{CaFile, EnvValue, Found, KeyFile, References, TokenUse};
+use crate::sidecars::{FIRST_PORT, Options, Role, TableError, token_name};
 
 /// What was asked for on the command line.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
+    /// Where the manifest is.
+    pub manifest: PathBuf,
     /// The agent's name in the manifest.
     pub agent: String,
     /// What to run in place of the manifest's command.
@@ -32,7 +37,7 @@ pub(crate) struct Request {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PlanError {
     /// The manifest has no such agent.
-    #[error("the manifest has no agent {name:?}")]
+    #[error("agent {name:?} not found in the manifest")]
     NoAgent {
         /// The name asked for.
         name: String,
@@ -43,51 +48,125 @@ pub(crate) enum PlanError {
     #[error(transparent)]
     Name(#[from] NameError),
     /// The engine has no such network.
-    #[error("the egress network {0} is not there")]
-    NoNetwork(String),
+    #[error("bottles.{bottle}.egress_network: network {name} not found")]
+    NoNetwork {
+        /// The bottle.
+        bottle: String,
+        /// The network.
+        name: String,
+    },
     /// The engine has no such runtime.
-    #[error("the engine has no runtime {0}")]
+    #[error("CLAUDE_BOTTLE_RUNTIME: the engine does not have the runtime {0}")]
     NoRuntime(&'static str),
     /// The agent would be root beside the ssh keys.
-    #[error("the agent's user {0:?} is root, and root could read the ssh-agent's memory")]
+    #[error("the agent's user {0:?} is root, which could read the keys in the ssh-agent's memory")]
     Root(String),
-    /// Rows that are no table.
-    #[error("the ssh hosts make no port table")]
-    Ports(#[from] RowError),
-    /// Routes that are no table.
-    #[error("the routes make no route table")]
-    Routes(#[from] RouteError),
-    /// A sidecar's image is not there.
-    #[error("the launcher carries no image of {0}")]
+    /// Rows or routes that exclude each other.
+    #[error("bottles.{bottle}")]
+    Table {
+        /// The bottle.
+        bottle: String,
+        /// Which.
+        source: TableError,
+    },
+    /// The image of a sidecar is missing.
+    #[error("the launcher does not carry the image of {0}")]
     NoImage(&'static str),
 }
 
-/// The first port that the gate listens on.
-const FIRST_PORT: u16 = 30_000;
-/// Enough for an agent with its compilers; the manifest may say more.
+impl PlanError {
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoAgent { known, .. } if !known.is_empty() => {
+                Some(format!("the manifest has {}", known.join(", ")))
+            }
+            Self::Name(error) => error.hint(),
+            Self::NoNetwork { name, .. } => Some(format!("create it with `docker network create {name}`")),
+            Self::Root(_) => Some("set another `user` in the manifest, or remove `ssh`".to_owned()),
+            Self::NoRuntime(_) => Some("install gVisor, or set CLAUDE_BOTTLE_RUNTIME=runc".to_owned()),
+            Self::NoAgent { .. } | Self::Table { .. } | Self::NoImage(_) => None,
+        }
+    }
+}
+
+/// The image's name by default.
+const DEFAULT_IMAGE: &str = "claude-bottle:latest";
+/// Enough for an agent with its compilers; the manifest can raise it.
 const AGENT_PIDS: i64 = 1024;
+
+/// What has to be found out of the machine before planning.
+///
+/// # Errors
+/// [`PlanError::NoAgent`].
+pub(crate) fn needs(manifest: &Manifest, request: &Request) -> Result<Needs, PlanError> {
+    let (_, _, bottle) = agent(manifest, &request.agent)?;
+    let options = Options { cred_proxy_port: request.settings.cred_proxy_port, cas: &BTreeMap::new() };
+    // What is wrong with a table is the plan's to say.
+    let needed = Role::ALL.into_iter().filter(|role| !matches!(role.table(bottle, &options), Ok(None)));
+    let binaries = std::iter::once(Binary::Guest).chain(needed.map(Role::binary)).collect();
+    Ok(Needs {
+        image: image_name(&request.settings, bottle),
+        egress_network: bottle.egress_network.clone(),
+        binaries,
+    })
+}
+
+/// Everything secret that the agent's bottle refers to.
+///
+/// # Errors
+/// [`PlanError::NoAgent`].
+pub(crate) fn references(manifest: &Manifest, name: &str) -> Result<References, PlanError> {
+    let (_, _, bottle) = agent(manifest, name)?;
+    let routes = || bottle.cred_proxy.routes.iter().enumerate();
+    let user = |route: &crate::manifest::Route| format!("route {}", route.path);
+    let key =
+        |ssh: &SshHost| KeyFile { user: format!("ssh host {}", ssh.alias), path: ssh.identity_file.clone() };
+    Ok(References {
+        keys: bottle.ssh.iter().map(key).collect(),
+        tokens: routes()
+            .map(|(n, route)| TokenUse {
+                user: user(route),
+                name: token_name(n).to_string(),
+                reference: route.token.clone(),
+                redact: route.redact,
+            })
+            .collect(),
+        cas: routes()
+            .filter_map(|(_, route)| Some(CaFile { user: user(route), path: route.ca_file.clone()? }))
+            .collect(),
+        env: bottle.env.clone(),
+    })
+}
 
 /// Decides everything that a start will do.
 ///
 /// # Errors
 /// [`PlanError`].
-pub(crate) fn plan(manifest: &Manifest, request: &Request, host: &Host) -> Result<Plan, PlanError> {
-    let (agent, bottle) = agent(manifest, &request.agent)?;
+pub(crate) fn plan(
+    manifest: &Manifest,
+    request: &Request,
+    host: &Host,
+    found: &Found,
+) -> Result<Plan, PlanError> {
+    let (agent, bottle_name, bottle) = agent(manifest, &request.agent)?;
     let settings = &request.settings;
     let names = Names::pick(&request.agent, settings.container.as_deref(), &host.taken)?;
     let user = user(bottle, host);
     if is_root(&user) && !bottle.ssh.is_empty() {
         return Err(PlanError::Root(user));
     }
-    let sidecars = sidecars(bottle, settings, host, &names)?;
-    let networks = networks(bottle, host, &names, sidecars.is_empty())?;
+    let sidecars = sidecars(bottle_name, bottle, settings, host, found, &names)?;
+    let guest = image(host, Binary::Guest)?;
     let mut plan = Plan {
         version: 1,
+        manifest: request.manifest.clone(),
         instance: names.instance.clone(),
         agent: request.agent.clone(),
         mode: Mode::Attached,
-        runtime: runtime(settings.runtime, host)?.to_owned(),
+        runtime: runtime(settings.runtime, host)?,
         engine: host.engine.as_ref().map(|engine| EngineFacts {
+            product: engine.product.clone(),
             version: engine.version.clone(),
             api: engine.api.clone(),
             arch: engine.arch.clone(),
@@ -95,39 +174,60 @@ pub(crate) fn plan(manifest: &Manifest, request: &Request, host: &Host) -> Resul
         image: ImagePlan {
             name: image_name(settings, bottle),
             id: host.image.as_ref().map(|image| image.id.clone()),
-            derived: None,
+            derived: (),
         },
-        networks,
+        build: (),
+        cwd: (),
+        git: (),
+        networks: networks(bottle_name, bottle, host, &names, sidecars.is_empty())?,
         reachability: reachability(&sidecars),
         sidecars,
+        guest: GuestPlan {
+            image: guest.tag.clone(),
+            digest: guest.config_digest.clone(),
+            built: guest.clone(),
+            binary: host.guest.clone(),
+        },
         agent_container: agent_container(agent, bottle, request, &names, user),
-        ssh: bottle.ssh.iter().enumerate().map(ssh).collect(),
-        credentials: credentials(bottle, host),
-        egress: EgressPlan { engine: "none", allow: Vec::new() },
-        warnings: warnings(bottle, host),
+        ssh: bottle.ssh.iter().enumerate().map(|(n, host)| ssh(n, host, found)).collect(),
+        credentials: credentials(bottle, found),
+        egress: EgressPlan { engine: "none", allow: bottle.egress.allow.clone() },
+        hosts: bottle.hosts.clone(),
+        upstream_proxy: host.proxy.as_ref().map(|found| ProxyPlan {
+            url: found.proxy.url.to_string(),
+            no_proxy: (!found.proxy.no_proxy.is_empty()).then(|| found.proxy.no_proxy.to_string()),
+            source: found.source.to_owned(),
+        }),
+        ports: [],
+        keep: [],
+        signing: (),
+        warnings: warnings(bottle, settings, host),
         hash: String::new(),
-        guest: image(host, "bottle-guest")?.clone(),
-        guest_binary: host.guest.clone(),
-        external_network: host.egress_network.as_ref().map(|network| network.id.clone()),
         names,
     };
+    plan.warnings.extend(plan.doubts());
     plan.hash = hash(&plan);
     Ok(plan)
 }
 
-fn agent<'m>(manifest: &'m Manifest, name: &str) -> Result<(&'m Agent, &'m Bottle), PlanError> {
-    manifest
-        .agents
-        .get(name)
-        .and_then(|agent| Some((agent, manifest.bottles.get(&agent.bottle)?)))
-        .ok_or_else(|| PlanError::NoAgent {
-            name: name.to_owned(),
-            known: manifest.agents.keys().cloned().collect(),
-        })
+fn agent<'m>(manifest: &'m Manifest, name: &str) -> Result<(&'m Agent, &'m str, &'m Bottle), PlanError> {
+    let found = manifest.agents.get(name).and_then(|agent| {
+        let (name, bottle) = manifest.bottles.get_key_value(&agent.bottle)?;
+        Some((agent, name.as_str(), bottle))
+    });
+    found.ok_or_else(|| PlanError::NoAgent {
+        name: name.to_owned(),
+        known: manifest.agents.keys().cloned().collect(),
+    })
 }
 
-fn image<'h>(host: &'h Host, name: &'static str) -> Result<&'h BuiltImage, PlanError> {
-    host.images.get(name).ok_or(PlanError::NoImage(name))
+fn image(host: &Host, binary: Binary) -> Result<&crate::images::BuiltImage, PlanError> {
+    host.images.get(&binary).ok_or(PlanError::NoImage(binary.name()))
+}
+
+/// Of the environment, else of the manifest, else the default.
+fn image_name(settings: &Settings, bottle: &Bottle) -> String {
+    settings.image.clone().or_else(|| bottle.image.clone()).unwrap_or_else(|| DEFAULT_IMAGE.to_owned())
 }
 
 /// The manifest's user, else the image's own when it is not root, else `node`.
@@ -141,71 +241,46 @@ fn is_root(user: &str) -> bool {
     name.is_empty() || name == "root" || name.parse() == Ok(0)
 }
 
+/// runsc only by name: under it the isolation is not proved yet.
 fn runtime(asked: Runtime, host: &Host) -> Result<&'static str, PlanError> {
-    let gvisor =
-        host.engine.as_ref().is_some_and(|engine| engine.runtimes.iter().any(|name| name == "runsc"));
     match asked {
-        Runtime::Runc => Ok("runc"),
-        Runtime::Runsc if host.engine.is_some() && !gvisor => Err(PlanError::NoRuntime("runsc")),
+        Runtime::Runc | Runtime::Auto => Ok("runc"),
+        Runtime::Runsc if host.engine.is_some() && !host.has_runtime("runsc") => {
+            Err(PlanError::NoRuntime("runsc"))
+        }
         Runtime::Runsc => Ok("runsc"),
-        Runtime::Auto => Ok(if gvisor { "runsc" } else { "runc" }),
     }
 }
 
 fn sidecars(
+    bottle_name: &str,
     bottle: &Bottle,
     settings: &Settings,
     host: &Host,
+    found: &Found,
     names: &Names,
 ) -> Result<Vec<SidecarPlan>, PlanError> {
+    let options = Options { cred_proxy_port: settings.cred_proxy_port, cas: &found.cas };
     let mut sidecars = Vec::new();
-    let mut add = |role: &'static str, table, port| -> Result<(), PlanError> {
-        let built = image(host, role)?.clone();
+    for role in Role::ALL {
+        let table = role
+            .table(bottle, &options)
+            .map_err(|source| PlanError::Table { bottle: bottle_name.to_owned(), source })?;
+        let Some(table) = table else { continue };
+        let built = image(host, role.binary())?.clone();
         sidecars.push(SidecarPlan {
             role,
             name: names.sidecar(role),
             image: built.tag.clone(),
             digest: built.config_digest.clone(),
             source: "embedded",
-            aliases: vec![role.to_owned()],
+            aliases: vec![role.name().to_owned()],
             table,
             hardening: Hardening::default(),
-            port,
             built,
         });
-        Ok(())
-    };
-    if !bottle.ssh.is_empty() {
-        let rows = (FIRST_PORT..).zip(&bottle.ssh).map(|(listen, host)| Row {
-            bind: None,
-            listen,
-            upstream: Upstream { host: host.host.clone(), port: host.port },
-            alias: Some(host.alias.clone()),
-            protocol: Protocol::Ssh,
-        });
-        add("ssh-gate", Table::Ports(PortTable::from_rows(rows)?), None)?;
-    }
-    if !bottle.cred_proxy.routes.is_empty() {
-        let routes = bottle.cred_proxy.routes.iter().enumerate().map(|(n, route)| Route {
-            path: route.path.clone(),
-            upstream: route.upstream.clone(),
-            auth: route.auth.clone(),
-            token_env: token_name(n),
-            allow: route.allow.clone(),
-            allow_private_upstream: route.allow_private_upstream,
-            redact: route.redact,
-            cookies: route.cookies,
-            ca: Vec::new(),
-            ca_file: None,
-        });
-        let table = Table::Routes(RouteTable::from_routes(routes)?);
-        add("cred-proxy", table, Some(settings.cred_proxy_port))?;
     }
     Ok(sidecars)
-}
-
-fn token_name(n: usize) -> TokenName {
-    format!("CRED_PROXY_TOKEN_{n}").parse().expect("letters, digits and `_` make a variable name")
 }
 
 impl Default for Hardening {
@@ -215,7 +290,7 @@ impl Default for Hardening {
             read_only: true,
             cap_drop: vec!["ALL".to_owned()],
             no_new_privileges: true,
-            // On two networks it would route packets between them (DESIGN.md, fact 3).
+            // A container on two networks would route packets between them.
             sysctls: BTreeMap::from([("net.ipv4.ip_forward".to_owned(), "0".to_owned())]),
             pids: 64,
             memory: 64 << 20,
@@ -223,26 +298,36 @@ impl Default for Hardening {
     }
 }
 
-fn networks(bottle: &Bottle, host: &Host, names: &Names, alone: bool) -> Result<Vec<NetworkPlan>, PlanError> {
-    let mut networks =
-        vec![NetworkPlan { name: names.internal(), internal: true, subnet: None, external: false }];
+fn networks(
+    bottle_name: &str,
+    bottle: &Bottle,
+    host: &Host,
+    names: &Names,
+    alone: bool,
+) -> Result<Vec<NetworkPlan>, PlanError> {
+    let own = |name, internal| NetworkPlan {
+        name,
+        internal,
+        subnet: None,
+        external: false,
+        id: None,
+        mtu: host.ground.mtu,
+    };
+    let mut networks = vec![own(names.internal(), true)];
     match &bottle.egress_network {
         _ if alone => {}
         Some(name) if host.engine.is_some() && host.egress_network.is_none() => {
-            return Err(PlanError::NoNetwork(name.clone()));
+            return Err(PlanError::NoNetwork { bottle: bottle_name.to_owned(), name: name.clone() });
         }
         Some(name) => networks.push(NetworkPlan {
             name: name.clone(),
             internal: host.egress_network.as_ref().is_some_and(|network| network.internal),
             subnet: None,
             external: true,
+            id: host.egress_network.as_ref().map(|network| network.id.0.clone()),
+            mtu: None,
         }),
-        None => networks.push(NetworkPlan {
-            name: names.egress(),
-            internal: false,
-            subnet: None,
-            external: false,
-        }),
+        None => networks.push(own(names.egress(), false)),
     }
     Ok(networks)
 }
@@ -254,37 +339,42 @@ fn agent_container(
     names: &Names,
     user: String,
 ) -> AgentContainer {
-    let held = |value: &EnvValue| matches!(value, EnvValue::FromHost(_));
+    let held =
+        |(name, value): (&String, &EnvValue)| matches!(value, EnvValue::FromHost(_)).then(|| name.clone());
+    let written = bottle.env.iter().map(|(name, value)| match value {
+        EnvValue::Literal(text) => (name.clone(), json!(text)),
+        EnvValue::FromHost(from) => (name.clone(), json!({ "from_host": from })),
+    });
     let limits = &bottle.limits;
+    #[expect(clippy::cast_precision_loss, reason = "at most 4.1 * 10^12, far below 2^52")]
+    let cpus = limits.nano_cpus.map(|nano| nano as f64 / 1e9);
     AgentContainer {
         name: names.agent.clone(),
         user,
+        home: request.settings.container_home.clone(),
         env: bottle.env.keys().cloned().collect(),
-        held_by_agent: bottle
-            .env
-            .iter()
-            .filter(|(_, value)| held(value))
-            .map(|(name, _)| name.clone())
-            .collect(),
+        env_digest: digest(&serde_json::Value::Object(written.collect()).to_string()),
+        held_by_agent: bottle.env.iter().filter_map(held).collect(),
+        provided: BTreeMap::new(),
         mounts: Vec::new(),
         // The embedded resolver of old engines would send names outside (CVE-2024-29018).
         dns: vec!["127.0.0.1".to_owned()],
         cap_drop: vec!["ALL".to_owned()],
+        limits: LimitsPlan {
+            memory: limits.memory.and_then(|size| i64::try_from(size.0).ok()),
+            cpus,
+            pids: limits.pids.unwrap_or(AGENT_PIDS),
+            nano_cpus: limits.nano_cpus,
+        },
         command: request.command.clone().unwrap_or_else(|| agent.command.clone()),
         prompt: !agent.prompt.is_empty(),
+        prompt_digest: digest(&agent.prompt),
         skills: agent.skills.clone(),
-        env_values: bottle.env.clone(),
         prompt_text: agent.prompt.clone(),
-        limits: (
-            limits.memory.and_then(|size| i64::try_from(size.0).ok()),
-            limits.nano_cpus,
-            limits.pids.unwrap_or(AGENT_PIDS),
-        ),
-        home: request.settings.container_home.clone(),
     }
 }
 
-fn ssh((n, host): (usize, &SshHost)) -> SshPlan {
+fn ssh(n: usize, host: &SshHost, found: &Found) -> SshPlan {
     let offset = u16::try_from(n).unwrap_or(u16::MAX);
     SshPlan {
         alias: host.alias.clone(),
@@ -293,84 +383,33 @@ fn ssh((n, host): (usize, &SshHost)) -> SshPlan {
         user: host.user.clone(),
         listen: FIRST_PORT.saturating_add(offset),
         host_key: if host.known_host_key.is_some() { HostKeyCheck::Pinned } else { HostKeyCheck::AcceptNew },
-        identity_file: host.identity_file.display().to_string(),
+        host_key_digest: host.known_host_key.as_ref().map(|key| digest(&key.0)),
+        identity: host.identity_file.clone(),
+        state: found.key(&host.identity_file),
         key_name: host.key_name(),
         known_host_key: host.known_host_key.clone(),
     }
 }
 
-fn credentials(bottle: &Bottle, host: &Host) -> Vec<Credential> {
+fn credentials(bottle: &Bottle, found: &Found) -> Vec<Credential> {
     let credential = |(n, route): (usize, &crate::manifest::Route)| Credential {
         route: route.path.to_string(),
         upstream: route.upstream.to_string(),
         token: token_name(n).to_string(),
         source: route.token.to_string(),
-        state: if host.present.contains(&route.token.to_string()) { State::Present } else { State::Missing },
-        reference: route.token.clone(),
-        ca_file: route.ca_file.as_ref().map(|p| p.display().to_string()),
+        state: found.token(n),
     };
     bottle.cred_proxy.routes.iter().enumerate().map(credential).collect()
 }
 
 fn reachability(sidecars: &[SidecarPlan]) -> Vec<Reach> {
-    let mut reach = Vec::new();
-    let mut forward = |role: &str, port: u16| {
-        reach.push(Reach { from: "agent", to: format!("{role}:{port}"), verdict: "forward" });
-    };
-    for sidecar in sidecars {
-        match &sidecar.table {
-            Table::Ports(table) => table.forwards().iter().for_each(|row| forward(sidecar.role, row.listen)),
-            Table::Routes(_) => sidecar.port.into_iter().for_each(|port| forward(sidecar.role, port)),
-        }
-    }
-    reach.push(Reach { from: "agent", to: "*".to_owned(), verdict: "refuse" });
-    reach
-}
-
-fn warnings(bottle: &Bottle, host: &Host) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let mut pinned = BTreeSet::new();
-    for ssh in &bottle.ssh {
-        match ssh.known_host_key {
-            Some(_) => {
-                pinned.insert(&ssh.identity_file);
-            }
-            None => warnings.push(format!(
-                "ssh host {} has no KnownHostKey: the first key seen is believed, and {} signs for any host",
-                ssh.alias,
-                ssh.identity_file.display()
-            )),
-        }
-    }
-    for ssh in bottle.ssh.iter().filter(|ssh| ssh.known_host_key.is_none()) {
-        if pinned.contains(&ssh.identity_file) {
-            warnings.push(format!(
-                "{} also serves {}, which is not pinned: it is bound to no host",
-                ssh.identity_file.display(),
-                ssh.alias
-            ));
-        }
-    }
-    for route in bottle.cred_proxy.routes.iter().filter(|route| route.allow.is_none()) {
-        warnings.push(format!(
-            "route {} has no `allow`: every method and path passes, and an API may mint credentials",
-            route.path
-        ));
-    }
-    for (name, value) in &bottle.env {
-        if matches!(value, EnvValue::FromHost(_)) {
-            warnings.push(format!(
-                "{name} is held by the agent, which can read it and send it wherever it can reach"
-            ));
-        }
-    }
-    if host.egress_network.as_ref().is_some_and(|network| network.internal) {
-        warnings.push("the egress network is internal: only hosts on that network are reachable".to_owned());
-    }
-    if host.engine.is_some() && host.image.is_none() {
-        warnings.push("the engine does not have the agent's image".to_owned());
-    }
-    warnings
+    let forwarded = sidecars.iter().flat_map(|sidecar| {
+        let reach =
+            |port| Reach { from: "agent", to: format!("{}:{port}", sidecar.role.name()), verdict: "forward" };
+        sidecar.role.ports(&sidecar.table).into_iter().map(reach)
+    });
+    let rest = Reach { from: "agent", to: "*".to_owned(), verdict: "refuse" };
+    forwarded.chain([rest]).collect()
 }
 
 #[cfg(test)]

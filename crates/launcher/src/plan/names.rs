@@ -1,31 +1,10 @@
-//! Names and labels: how the objects of a bottle are called, so that a person finds them and
-//! `cleanup` knows whose they are.
+//! The names of a bottle's objects, so that a person recognizes them.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use crate::bottle::owner::LauncherId;
-use crate::images::sha256;
-
-/// What every name of ours begins with.
-pub(crate) const PREFIX: &str = "claude-bottle-";
-
-/// Label keys.
-pub(crate) mod label {
-    /// The bottle it belongs to.
-    pub(crate) const INSTANCE: &str = "claude-bottle.instance";
-    /// What it is in that bottle, e.g. `agent`, `ssh-gate`, `network`.
-    pub(crate) const ROLE: &str = "claude-bottle.role";
-    /// The manifest's name of the agent.
-    pub(crate) const AGENT: &str = "claude-bottle.agent";
-    /// `attached` or `detached`.
-    pub(crate) const MODE: &str = "claude-bottle.mode";
-    /// Who launched it: host, pid and start time.
-    pub(crate) const LAUNCHER: &str = "claude-bottle.launcher";
-    /// The hash of its plan.
-    pub(crate) const PLAN: &str = "claude-bottle.plan";
-    /// The launcher's version.
-    pub(crate) const VERSION: &str = "claude-bottle.version";
-}
+use crate::digest::sha256;
+use crate::engine::ObjectKind;
+use crate::host::Taken;
+use crate::labels::PREFIX;
+use crate::sidecars::Role;
 
 /// The names of one bottle's objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,20 +19,45 @@ pub(crate) struct Names {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NameError {
     /// Nothing is left of the agent's name.
-    #[error("the agent's name {0:?} holds no letter or digit to name a container by")]
+    #[error("agent {0:?}: a name needs at least one letter or digit")]
     Empty(String),
     /// All ninety-nine are taken.
     #[error("the names claude-bottle-{0} to claude-bottle-{0}-99 are all taken")]
     Exhausted(String),
-    /// The pinned name is taken.
-    #[error("the container name {0} is taken")]
-    PinnedTaken(String),
-    /// The pinned name is none that an engine takes.
-    #[error(
-        "expected CLAUDE_BOTTLE_CONTAINER to be a container name ([a-zA-Z0-9][a-zA-Z0-9_.-]*), found {0:?}"
-    )]
+    /// A name that follows from the pinned one is taken.
+    #[error("CLAUDE_BOTTLE_CONTAINER: the {kind} {name} exists already")]
+    PinnedTaken {
+        /// The object in the way.
+        name: String,
+        /// What it is.
+        kind: ObjectKind,
+        /// Whether it carries our label.
+        ours: bool,
+    },
+    /// The pinned name is not one that an engine takes.
+    #[error("CLAUDE_BOTTLE_CONTAINER: expected a container name ([a-zA-Z0-9][a-zA-Z0-9_.-]*), found {0:?}")]
     Pinned(String),
 }
+
+impl NameError {
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::PinnedTaken { name, kind, ours: true } => {
+                Some(format!("remove it with `{}`, or unset the override", kind.removal(name)))
+            }
+            Self::PinnedTaken { .. } => Some("choose another name, or unset the override".to_owned()),
+            Self::Exhausted(_) => {
+                Some("`claude-bottle cleanup` removes bottles whose launcher is gone".to_owned())
+            }
+            Self::Empty(_) | Self::Pinned(_) => None,
+        }
+    }
+}
+
+/// Kinds of containers that a bottle may have and that are not a [`Role`] yet.
+const RESERVED: [&str; 3] = ["egress", "pipelock", SEAL];
+const SEAL: &str = "seal";
 
 impl Names {
     fn of(agent: String) -> Self {
@@ -66,77 +70,77 @@ impl Names {
     ///
     /// # Errors
     /// [`NameError`] when there are none.
-    pub(crate) fn pick(
-        agent: &str,
-        pinned: Option<&str>,
-        taken: &BTreeSet<String>,
-    ) -> Result<Self, NameError> {
-        let free = |names: &Self| names.all().iter().all(|name| !taken.contains(name));
+    pub(crate) fn pick(agent: &str, pinned: Option<&str>, taken: &Taken) -> Result<Self, NameError> {
+        let first_taken = |names: &Self| names.all().into_iter().find_map(|name| taken.get_key_value(&name));
         if let Some(pinned) = pinned {
             let word = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
             let first = pinned.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-            if !first || pinned.len() < 2 || !pinned.bytes().all(word) {
+            if !first || pinned.len() < 2 || pinned.len() > 200 || !pinned.bytes().all(word) {
                 return Err(NameError::Pinned(pinned.to_owned()));
             }
             let names = Self::of(pinned.to_owned());
-            return if free(&names) { Ok(names) } else { Err(NameError::PinnedTaken(pinned.to_owned())) };
+            return match first_taken(&names) {
+                None => Ok(names),
+                Some((name, by)) => {
+                    Err(NameError::PinnedTaken { name: name.clone(), kind: by.kind, ours: by.ours })
+                }
+            };
         }
-        let slug = slug(agent).ok_or_else(|| NameError::Empty(agent.to_owned()))?;
-        std::iter::once(format!("{PREFIX}{slug}"))
-            .chain((2..=99).map(|n| format!("{PREFIX}{slug}-{n}")))
-            .map(Self::of)
-            .find(free)
-            .ok_or(NameError::Exhausted(slug))
+        let mut free = Self::free(agent, taken);
+        free.next()
+            .ok_or_else(|| slug(agent).map_or(NameError::Empty(agent.to_owned()), NameError::Exhausted))
     }
 
-    /// The name of a sidecar: `ssh-gate`, `cred-proxy`, `egress`.
-    pub(crate) fn sidecar(&self, role: &str) -> String {
-        format!("{PREFIX}{role}-{}", self.instance)
+    /// The names of an agent of which nothing is taken, from the plain one to -99.
+    pub(crate) fn free(agent: &str, taken: &Taken) -> impl Iterator<Item = Self> {
+        let slug = slug(agent).map(|slug| format!("{PREFIX}{slug}"));
+        let numbered = slug.clone().into_iter().flat_map(|slug| (2..=99).map(move |n| format!("{slug}-{n}")));
+        let names = slug.into_iter().chain(numbered).map(Self::of);
+        names.filter(|names| names.are_free(taken))
+    }
+
+    /// Whether nothing has one of these names.
+    pub(crate) fn are_free(&self, taken: &Taken) -> bool {
+        self.all().iter().all(|name| !taken.contains_key(name))
+    }
+
+    /// The name of a sidecar.
+    pub(crate) fn sidecar(&self, role: Role) -> String {
+        self.beside(role.name())
+    }
+
+    /// The name of the container that seals.
+    pub(crate) fn seal(&self) -> String {
+        self.beside(SEAL)
     }
 
     /// The name of the internal network.
     pub(crate) fn internal(&self) -> String {
-        format!("{PREFIX}int-{}", self.instance)
+        self.beside("int")
     }
 
-    /// The name of the sidecars' way out.
+    /// The name of the egress network.
     pub(crate) fn egress(&self) -> String {
-        format!("{PREFIX}egr-{}", self.instance)
+        self.beside("egr")
     }
 
-    /// Every name a bottle may use, whatever it has.
+    /// Whether an object of that name can be one of the instance's. Labels alone do not make it one: an
+    /// image committed from a bottle's container passes them on to whatever is run from it.
+    pub(crate) fn may_include(instance: &str, name: &str) -> bool {
+        let beside = |rest: &str| rest.strip_suffix(instance).is_some_and(|what| what.ends_with('-'));
+        let known = |rest: &str| rest == instance || beside(rest);
+        !instance.is_empty() && (name == instance || name.strip_prefix(PREFIX).is_some_and(known))
+    }
+
+    fn beside(&self, what: &str) -> String {
+        format!("{PREFIX}{what}-{}", self.instance)
+    }
+
+    /// Every name that a bottle may use, whether it does or not.
     fn all(&self) -> Vec<String> {
-        let sidecars =
-            ["ssh-gate", "cred-proxy", "egress", "pipelock", "seal"].map(|role| self.sidecar(role));
-        [self.agent.clone(), self.internal(), self.egress()].into_iter().chain(sidecars).collect()
-    }
-}
-
-/// Names and labels of what one launch creates.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Labels {
-    common: BTreeMap<String, String>,
-}
-
-impl Labels {
-    /// Those of one plan.
-    pub(crate) fn new(instance: &str, agent: &str, mode: &str, plan: &str, launcher: &LauncherId) -> Self {
-        let common = [
-            (label::INSTANCE, instance.to_owned()),
-            (label::AGENT, agent.to_owned()),
-            (label::MODE, mode.to_owned()),
-            (label::LAUNCHER, launcher.to_string()),
-            (label::PLAN, plan.to_owned()),
-            (label::VERSION, env!("CARGO_PKG_VERSION").to_owned()),
-        ];
-        Self { common: common.into_iter().map(|(key, value)| (key.to_owned(), value)).collect() }
-    }
-
-    /// Those of an object with that role.
-    pub(crate) fn role(&self, role: &str) -> BTreeMap<String, String> {
-        let mut labels = self.common.clone();
-        labels.insert(label::ROLE.to_owned(), role.to_owned());
-        labels
+        let beside =
+            Role::ALL.iter().map(|role| self.sidecar(*role)).chain(RESERVED.map(|what| self.beside(what)));
+        [self.agent.clone(), self.internal(), self.egress()].into_iter().chain(beside).collect()
     }
 }
 
@@ -163,6 +167,7 @@ pub(crate) fn slug(agent: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::TakenBy;
 
     #[test]
     fn slugs_are_the_predecessors() {
@@ -174,30 +179,79 @@ mod tests {
         assert_eq!(slug(&"x".repeat(30)).unwrap(), "x".repeat(30));
     }
 
+    fn taken(names: &[&str], kind: ObjectKind, ours: bool) -> Taken {
+        names.iter().map(|name| ((*name).to_owned(), TakenBy { kind, ours })).collect()
+    }
+
     #[test]
     fn an_instance_is_free_only_if_all_its_names_are() {
-        let taken = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let free = Names::pick("dev", None, &taken(&[])).unwrap();
+        let free = Names::pick("dev", None, &Taken::new()).unwrap();
         assert_eq!((free.agent.as_str(), free.instance.as_str()), ("claude-bottle-dev", "dev"));
         for name in [
             "claude-bottle-dev",
             "claude-bottle-ssh-gate-dev",
+            "claude-bottle-egress-dev",
             "claude-bottle-int-dev",
             "claude-bottle-egr-dev",
         ] {
-            assert_eq!(Names::pick("dev", None, &taken(&[name])).unwrap().instance, "dev-2", "{name}");
+            let taken = taken(&[name], ObjectKind::Container, false);
+            assert_eq!(Names::pick("dev", None, &taken).unwrap().instance, "dev-2", "{name}");
         }
     }
 
     #[test]
-    fn a_pinned_name_is_taken_as_it_is_or_not_at_all() {
-        let names = Names::pick("dev", Some("mine"), &BTreeSet::new()).unwrap();
+    fn every_name_of_an_instance_may_be_its_and_no_other_is() {
+        for pinned in
+            [None, Some("mine"), Some("claude-bottle-mine"), Some("claude-bottle-"), Some("a.b_c-2")]
+        {
+            let names = Names::pick("dev", pinned, &Taken::new()).unwrap();
+            let all = names.all();
+            assert!(all.iter().all(|name| Names::may_include(&names.instance, name)), "{all:?}");
+            assert!(!all.iter().any(|name| Names::may_include("other", name)), "{all:?}");
+        }
+        for name in ["happy_noether", "claude-bottle-dev-2", "claude-bottle-mydev", "mydev", "my-dev", ""] {
+            assert!(!Names::may_include("dev", name), "{name}");
+        }
+        assert!(!Names::may_include("", "claude-bottle-") && !Names::may_include("", ""));
+    }
+
+    #[test]
+    fn every_free_name_is_offered_once() {
+        let taken = taken(&["claude-bottle-dev", "claude-bottle-int-dev-3"], ObjectKind::Network, true);
+        let free: Vec<_> = Names::free("dev", &taken).map(|names| names.instance).collect();
+        assert_eq!((free.len(), free[0].as_str(), free[1].as_str()), (97, "dev-2", "dev-4"));
+        let by = TakenBy { kind: ObjectKind::Container, ours: true };
+        let all = Names::free("dev", &Taken::new()).map(|names| (names.agent, by)).collect();
+        assert!(matches!(Names::pick("dev", None, &all), Err(NameError::Exhausted(_))));
+        assert!(matches!(Names::pick("!", None, &all), Err(NameError::Empty(_))));
+    }
+
+    #[test]
+    fn a_pinned_name_is_used_as_it_is_or_the_object_in_the_way_is_named() {
+        let names = Names::pick("dev", Some("mine"), &Taken::new()).unwrap();
         assert_eq!(
-            (names.agent.as_str(), names.sidecar("ssh-gate").as_str()),
+            (names.agent.as_str(), names.sidecar(Role::SshGate).as_str()),
             ("mine", "claude-bottle-ssh-gate-mine")
         );
-        let taken = BTreeSet::from(["mine".to_owned()]);
-        assert_eq!(Names::pick("dev", Some("mine"), &taken), Err(NameError::PinnedTaken("mine".into())));
-        assert!(matches!(Names::pick("dev", Some("-x y"), &taken), Err(NameError::Pinned(_))));
+        for (name, kind, ours, hint) in [
+            (
+                "mine",
+                ObjectKind::Container,
+                true,
+                "remove it with `docker rm -f mine`, or unset the override",
+            ),
+            (
+                "claude-bottle-int-mine",
+                ObjectKind::Network,
+                true,
+                "remove it with `docker network rm claude-bottle-int-mine`, or unset the override",
+            ),
+            ("mine", ObjectKind::Container, false, "choose another name, or unset the override"),
+        ] {
+            let error = Names::pick("dev", Some("mine"), &taken(&[name], kind, ours)).unwrap_err();
+            assert_eq!(error, NameError::PinnedTaken { name: name.into(), kind, ours });
+            assert_eq!(error.hint().as_deref(), Some(hint));
+        }
+        assert!(matches!(Names::pick("dev", Some("-x y"), &Taken::new()), Err(NameError::Pinned(_))));
     }
 }

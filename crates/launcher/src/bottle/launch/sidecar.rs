@@ -1,38 +1,31 @@
-//! One sidecar: created on both networks, started, told everything over stdin, and believed only
-//! once it says that it is ready.
+//! One sidecar: created on both networks, started, given everything over stdin, and trusted only once
+//! it reports that it listens on the planned addresses.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use sidecar::bundle::Bundle;
-use sidecar::exit::escape;
+use sidecar::exit::chain;
 use sidecar::ready::Ready;
 use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinHandle;
-use zeroize::Zeroizing;
 
-use super::{LaunchError, Networks, Walk};
-use crate::engine::{
-    ContainerId, ContainerSpec, Endpoint, Engine, EngineError, Input, NetworkMode, Output, OutputStream,
-};
-use crate::plan::{SidecarPlan, Table};
+use super::steps::step;
+use super::{Launch, LaunchError};
+use crate::engine::{ContainerId, Engine, EngineError, Input, NetworkId, Output, OutputStream, Streams};
+use crate::plan::{SidecarPlan, Site, Specs};
+use crate::sidecars::Handover;
 
-/// A sidecar that serves.
+/// A sidecar that serves. Dropping it closes its lifeline: it drains and ends.
 pub(crate) struct Running {
-    /// What it is.
-    pub role: &'static str,
-    /// Its container.
-    pub id: ContainerId,
-    /// Its stdin: at its end the sidecar drains.
-    lifeline: Input,
+    role: &'static str,
+    /// Its stdin.
+    _lifeline: Input,
     reader: JoinHandle<()>,
 }
 
 impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Running").field("role", &self.role).field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Running").field("role", &self.role).finish_non_exhaustive()
     }
 }
 
@@ -42,155 +35,154 @@ impl Drop for Running {
     }
 }
 
-impl Running {
-    /// Half-closes the lifeline: the sidecar drains and ends.
-    ///
-    /// # Errors
-    /// When the connection to the engine is broken.
-    pub(crate) async fn let_go(&mut self) -> std::io::Result<()> {
-        self.lifeline.shutdown().await
-    }
-}
-
 /// From start to readiness; a healthy one takes milliseconds.
 const READY: Duration = Duration::from_secs(15);
-/// What is kept of what a sidecar says instead of being ready.
+/// What is kept of what a sidecar prints instead of being ready.
 const KEPT: usize = 4096;
+/// For how long another launcher may be removing networks with the names of ours.
+const AMBIGUOUS: Duration = Duration::from_secs(15);
+/// Between two looks whether it has.
+const AMBIGUOUS_PAUSE: Duration = Duration::from_millis(100);
 
-impl<E: Engine> Walk<'_, E> {
+impl<E: Engine> Launch<'_, E> {
     pub(super) async fn sidecar(
         &self,
         plan: &SidecarPlan,
         image: &str,
-        networks: &Networks,
+        site: &Site,
+        egress: Option<&NetworkId>,
     ) -> Result<Running, LaunchError> {
-        let address = networks.addresses.role(plan.role);
-        let id = self.engine.create_container(&self.sidecar_spec(plan, image, networks)).await?;
-        if let Some(egress) = &networks.egress {
-            let way_out = Endpoint { default_route: true, ..Endpoint::default() };
-            self.engine.connect(egress, &id, &way_out).await?;
-        }
-        self.go_on()?;
-        let mut streams = self.start(&id, true).await?.expect("it was attached to");
-        let bundle = self.bundle(&plan.table, networks)?;
-        // A sidecar that ended already says why on its stderr, which is the better message.
-        let written = async {
-            streams.input.write_all(&bundle).await?;
-            streams.input.flush().await
+        let role = plan.role.name();
+        let spec = self.specs.sidecar(plan, image, site);
+        let handover = Handover {
+            from: site.subnet,
+            tokens: &self.means.secrets.tokens,
+            upstream_proxy: self.means.secrets.upstream_proxy.as_ref(),
         };
-        let written = written.await;
-        let ready = tokio::select! {
-            ready = tokio::time::timeout(READY, ready(&mut streams.output)) => ready,
-            () = self.interrupt.cancelled() => return Err(LaunchError::Interrupted),
-        };
-        let not_ready = |said: String| LaunchError::NotReady { role: plan.role, said };
-        let ready = match ready {
-            Ok(Ok(ready)) => ready,
-            Ok(Err(said)) if said.is_empty() => {
-                return Err(not_ready(
-                    written.map_or_else(|error| error.to_string(), |()| "it ended without a word".into()),
-                ));
+        let bundle = plan.table.bundle(&handover).map_err(|source| LaunchError::Bundle { role, source })?;
+        let start = self.until_it_runs(async || {
+            let id = self.create(&spec).await?;
+            if let Some(egress) = egress {
+                self.engine.connect(egress, &id, &Specs::way_out()).await?;
             }
-            Ok(Err(said)) => return Err(not_ready(said)),
-            Err(_) => return Err(not_ready(format!("it said nothing within {} s", READY.as_secs()))),
+            self.go_on()?;
+            Ok(self.start(&id, true).await?.expect("it was attached to"))
+        });
+        let mut streams = step(self.means.watch, &format!("start {role}"), start).await?;
+        let expected = plan.role.listeners(plan.role.address(site.subnet), &plan.table);
+        let ready = async {
+            let answered = tokio::time::timeout(READY, hand_over(&mut streams, &bundle));
+            let ready = tokio::select! {
+                ready = answered => ready,
+                () = self.means.interrupt.cancelled() => return Err(LaunchError::Interrupted),
+            };
+            let not_ready = |said: String| LaunchError::NotReady { role, said };
+            let ready = match ready {
+                Ok(Ok(ready)) => ready,
+                Ok(Err(said)) => return Err(not_ready(said)),
+                Err(_) => return Err(not_ready(format!("no readiness line within {} s", READY.as_secs()))),
+            };
+            if ready.name != role {
+                return Err(not_ready(format!("it reports the name {:?}", ready.name)));
+            }
+            // It serves on the internal side and nowhere else, or not at all.
+            if ready.listeners != expected {
+                return Err(not_ready(format!(
+                    "it listens on {:?} instead of {expected:?}",
+                    ready.listeners
+                )));
+            }
+            Ok(())
         };
-        // It serves on the internal side and nowhere else, or not at all.
-        if let Some(other) = ready.listeners.iter().find(|listener| listener.ip() != address) {
-            return Err(not_ready(format!("it listens on {other} instead of {address}")));
-        }
-        Ok(Running {
-            role: plan.role,
-            id,
-            lifeline: streams.input,
-            reader: tokio::spawn(discard(streams.output)),
-        })
+        step(self.means.watch, &format!("{role} ready"), ready).await?;
+        Ok(Running { role, _lifeline: streams.input, reader: tokio::spawn(discard(streams.output)) })
     }
 
-    fn sidecar_spec(&self, plan: &SidecarPlan, image: &str, networks: &Networks) -> ContainerSpec {
-        let address = networks.addresses.role(plan.role);
-        let mut command = vec!["--stdin-bundle".to_owned()];
-        match plan.port {
-            Some(port) => {
-                command.extend(["--listen".to_owned(), SocketAddr::new(address.into(), port).to_string()]);
+    /// Starts a created container, with `attach` joined to its streams beforehand.
+    ///
+    /// Engine 20.10 lets two networks have one name, and then starts nothing on either. We have the
+    /// agent's name, so the other launcher has lost it, and is removing its own.
+    pub(super) async fn start(&self, id: &ContainerId, attach: bool) -> Result<Option<Streams>, LaunchError> {
+        let begin = Instant::now();
+        loop {
+            // A start that fails ends the streams.
+            let streams = if attach { Some(self.engine.attach(id).await?) } else { None };
+            match self.engine.start(id).await {
+                Ok(()) => return Ok(streams),
+                Err(EngineError::Refused { message, .. })
+                    if message.contains("is ambiguous") && begin.elapsed() < AMBIGUOUS =>
+                {
+                    self.go_on()?;
+                    tokio::time::sleep(AMBIGUOUS_PAUSE).await;
+                }
+                Err(error) => return Err(error.into()),
             }
-            None => command.extend(["--bind".to_owned(), address.to_string()]),
         }
-        let endpoint =
-            Endpoint { address: Some(address), aliases: plan.aliases.clone(), default_route: false };
-        ContainerSpec {
-            name: plan.name.clone(),
-            image: image.to_owned(),
-            entrypoint: Vec::new(),
-            command,
-            env: BTreeMap::new(),
-            user: Some(plan.hardening.user.clone()),
-            labels: self.labels.role(plan.role),
-            network: NetworkMode::Network(networks.internal.clone(), endpoint),
-            dns: Vec::new(),
-            dns_options: Vec::new(),
-            extra_hosts: BTreeMap::new(),
-            read_only: plan.hardening.read_only,
-            cap_add: Vec::new(),
-            sysctls: plan.hardening.sysctls.clone(),
-            pids: Some(plan.hardening.pids),
-            memory: Some(plan.hardening.memory),
-            nano_cpus: None,
-            runtime: None,
-            stdin: true,
-            bounded_logs: true,
-        }
-    }
-
-    fn bundle(&self, table: &Table, networks: &Networks) -> Result<Zeroizing<Vec<u8>>, LaunchError> {
-        let line = match table {
-            Table::Ports(table) => self.attached(Bundle::new(table), networks).to_line(),
-            Table::Routes(table) => {
-                let mut bundle = self.attached(Bundle::new(table), networks);
-                bundle.tokens = self.secrets.tokens.clone();
-                bundle.ca = self.secrets.ca.clone();
-                bundle.to_line()
-            }
-        };
-        line.map_err(|source| {
-            EngineError::Broken { act: "hand over the bundle".to_owned(), source: Box::new(source) }.into()
-        })
-    }
-
-    /// A bundle for the bottle's own containers, of a launcher that stays.
-    fn attached<T>(&self, mut bundle: Bundle<T>, networks: &Networks) -> Bundle<T> {
-        bundle.from = Some(vec![networks.addresses.subnet.into()]);
-        bundle.lifeline = true;
-        bundle
     }
 }
 
-/// The readiness line, or what was said instead of it.
+/// Writes the bundle, and returns the readiness line or what was printed instead of it.
+///
+/// Both at once: one that does not read may print, and one that has ended prints the reason on its stderr,
+/// which is a better message than that it could not be written to.
+async fn hand_over(streams: &mut Streams, bundle: &[u8]) -> Result<Ready, String> {
+    let Streams { input, output } = streams;
+    let written = async {
+        input.write_all(bundle).await?;
+        input.flush().await
+    };
+    let said = ready(output);
+    tokio::pin!(written, said);
+    let mut done = None;
+    let said = loop {
+        tokio::select! {
+            wrote = &mut written, if done.is_none() => done = Some(wrote),
+            said = &mut said => break said,
+        }
+    };
+    match said {
+        Ok(ready) => {
+            if done.is_none() {
+                let _ = written.await;
+            }
+            Ok(ready)
+        }
+        Err(said) if said.is_empty() => Err(match done {
+            Some(Err(error)) => error.to_string(),
+            Some(Ok(())) | None => "it ended without a message".to_owned(),
+        }),
+        Err(said) => Err(said),
+    }
+}
+
+/// The readiness line, or what was printed instead of it.
 async fn ready(output: &mut OutputStream) -> Result<Ready, String> {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     while let Some(piece) = output.next().await {
         match piece {
             Ok(Output::Stdout(bytes)) => stdout.extend_from_slice(&bytes),
             Ok(Output::Stderr(bytes)) => stderr.extend_from_slice(&bytes),
-            Err(error) => return Err(sidecar::exit::chain(&error)),
+            Err(error) => return Err(chain(&error)),
         }
         if let Some(end) = stdout.iter().position(|byte| *byte == b'\n') {
-            let line = String::from_utf8_lossy(&stdout[..end]);
-            return Ready::parse(&line).map_err(|_| format!("it said {:?}", escape(&line)));
+            let line = String::from_utf8_lossy(&stdout[..end.min(KEPT)]);
+            return Ready::parse(&line)
+                .map_err(|_| format!("it printed {line:?} instead of a readiness line"));
         }
         if stdout.len() > KEPT {
-            return Err("it wrote something else than a readiness line".to_owned());
+            return Err("it printed something other than a readiness line".to_owned());
         }
         if stderr.len() > KEPT {
             stderr.drain(..stderr.len() - KEPT);
         }
     }
-    // Its own words, but for the log lines around them: the plain ones are the error and its hint.
+    // Its own words without the log lines around them: the plain ones are the error and its hint.
     let said = String::from_utf8_lossy(&stderr);
     let plain: Vec<_> = said.lines().filter(|line| !line.starts_with('{')).collect();
     Err(plain.join("; "))
 }
 
-/// Reads on, so that the engine never waits for us; the container's log keeps what is said.
+/// Reads on, so that the engine never waits for us; the container's log keeps what is printed.
 async fn discard(mut output: OutputStream) {
     while output.next().await.is_some_and(|piece| piece.is_ok()) {}
 }

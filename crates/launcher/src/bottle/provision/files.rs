@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 
-use super::{GUEST, KNOWN_HOSTS, PUBLIC_SOCKET, ProvisionError, User};
-use crate::plan::{HostKeyCheck, Plan};
+use super::{KNOWN_HOSTS, ProvisionError, User};
+use crate::plan::{GUEST, HostKeyCheck, PUBLIC_SOCKET, Plan, SshPlan};
+use crate::secrets::Secrets;
 
 /// The name of the prompt's file in the home folder.
 const PROMPT: &str = ".claude-bottle-prompt.txt";
@@ -14,11 +15,13 @@ const PROMPT: &str = ".claude-bottle-prompt.txt";
 ///
 /// # Errors
 /// [`ProvisionError::Pack`] when a path does not fit into an archive.
-pub(crate) fn files(plan: &Plan, user: &User) -> Result<Bytes, ProvisionError> {
-    let mut files = Files(tar::Builder::new(Vec::new()));
+pub(crate) fn files(plan: &Plan, user: &User, secrets: &Secrets) -> Result<Bytes, ProvisionError> {
+    // Sized beforehand: the guest is most of it.
+    let mut files = Files(tar::Builder::new(Vec::with_capacity(plan.guest.binary.len() + ROOM)));
     let root = User { uid: 0, gid: 0, home: String::new() };
     let pack = ProvisionError::Pack;
-    files.file(GUEST.trim_start_matches('/'), 0o755, &root, &plan.guest_binary).map_err(pack)?;
+    // Not readable, so that the kernel does not let others trace it.
+    files.file(GUEST.trim_start_matches('/'), 0o111, &root, &plan.guest.binary).map_err(pack)?;
     let prompt = &plan.agent_container.prompt_text;
     files.file(&user.path(PROMPT), 0o600, user, prompt.as_bytes()).map_err(pack)?;
     if !plan.ssh.is_empty() {
@@ -27,8 +30,22 @@ pub(crate) fn files(plan: &Plan, user: &User) -> Result<Bytes, ProvisionError> {
         files.folder(&user.path(".ssh/"), 0o700, user).map_err(pack)?;
         files.file(&user.path(".ssh/config"), 0o600, user, config(plan).as_bytes()).map_err(pack)?;
         files.file(&user.path(".ssh/known_hosts"), 0o600, user, hosts.as_bytes()).map_err(pack)?;
+        for ssh in &plan.ssh {
+            if let Some(key) = secrets.keys.get(&ssh.identity) {
+                let public = format!("{}\n", key.public);
+                files.file(&user.path(&identity(ssh)), 0o600, user, public.as_bytes()).map_err(pack)?;
+            }
+        }
     }
     files.0.into_inner().map(Bytes::from).map_err(pack)
+}
+
+/// For the small files and the headers.
+const ROOM: usize = 64 << 10;
+
+/// The public half of a row's key, relative to the home folder.
+fn identity(ssh: &SshPlan) -> String {
+    format!(".ssh/{}.pub", ssh.alias)
 }
 
 /// The prompt's path in the container.
@@ -74,26 +91,33 @@ fn known_hosts(plan: &Plan) -> String {
     lines
 }
 
-/// One block per host: the alias, and the host's own name when no other row has it.
+/// Two blocks for each row. The first serves its alias, and the host's own name when no other row has
+/// it. The second serves `ssh://HOST:PORT/` with the real port, which ssh takes over the one of any
+/// configuration: there the guest connects to the gate.
 fn config(plan: &Plan) -> String {
     let mut text = String::from("# Written by claude-bottle: every host is reached through ssh-gate.\n");
     for ssh in &plan.ssh {
-        let alone = plan.ssh.iter().filter(|other| other.host == ssh.host).count() == 1;
-        let taken = plan.ssh.iter().any(|other| other.alias == ssh.host);
-        let host = if alone && !taken { format!(" {}", ssh.host) } else { String::new() };
+        let SshPlan { alias, host, port, user, listen, key_name, .. } = ssh;
+        let same_host = || plan.ssh.iter().filter(|other| other.host == *host);
+        let known = plan.ssh.iter().any(|other| other.alias == *host);
+        let also = if same_host().count() == 1 && !known { format!(" {host}") } else { String::new() };
         let check = match ssh.host_key {
             HostKeyCheck::Pinned => "yes",
             HostKeyCheck::AcceptNew => "accept-new",
         };
-        let _ = write!(
-            text,
-            "\nHost {alias}{host}\n    HostName ssh-gate\n    Port {port}\n    User {user}\n    HostKeyAlias {key}\n    \
-             StrictHostKeyChecking {check}\n    UpdateHostKeys no\n    CheckHostIP no\n    IdentityAgent {PUBLIC_SOCKET}\n",
-            alias = ssh.alias,
-            port = ssh.listen,
-            user = ssh.user,
-            key = ssh.key_name,
+        let identity = identity(ssh);
+        let settings = format!(
+            "    HostName ssh-gate\n    User {user}\n    HostKeyAlias {key_name}\n    StrictHostKeyChecking {check}\n    \
+             UpdateHostKeys no\n    CheckHostIP no\n    IdentityAgent {PUBLIC_SOCKET}\n    IdentitiesOnly yes\n    \
+             IdentityFile ~/{identity}\n"
         );
+        let _ = write!(text, "\nHost {alias}{also}\n    Port {listen}\n{settings}");
+        if same_host().filter(|other| other.port == *port).count() == 1 {
+            let _ = write!(
+                text,
+                "Match originalhost {host} exec \"test %p = {port}\"\n    ProxyCommand {GUEST} connect ssh-gate:{listen}\n{settings}"
+            );
+        }
     }
     text
 }

@@ -20,16 +20,19 @@ impl User {
     /// [`ProvisionError::NoUser`] for a name that the image does not know.
     pub(crate) fn find(passwd: &str, asked: &str, home: Option<&str>) -> Result<Self, ProvisionError> {
         let (name, group) = asked.split_once(':').map_or((asked, None), |(name, group)| (name, Some(group)));
-        let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| {
-            fields.len() >= 6 && (fields[0] == name || (name.parse::<u64>().is_ok() && fields[2] == name))
+        let number = name.parse::<u64>().ok();
+        // As engines read it, and they take the first entry too. One that they would complete by zeros is
+        // not passed over.
+        let entry = passwd.lines().map(|line| line.trim().split(':').collect::<Vec<_>>()).find(|fields| {
+            let uid = fields.get(2).and_then(|uid| uid.parse::<u64>().ok());
+            fields[0] == name || (number.is_some() && uid == number)
         });
         let no_user = || ProvisionError::NoUser(asked.to_owned());
-        let (uid, gid, own) = match &entry {
-            Some(fields) => (
-                fields[2].parse().map_err(|_| no_user())?,
-                fields[3].parse().map_err(|_| no_user())?,
-                Some(fields[5]),
-            ),
+        let (uid, gid, own) = match entry.as_deref() {
+            Some([_, _, uid, gid, _, home, ..]) => {
+                (uid.parse().map_err(|_| no_user())?, gid.parse().map_err(|_| no_user())?, Some(*home))
+            }
+            Some(_) => return Err(no_user()),
             // An engine starts a container with any number, in group 0.
             None => (name.parse().map_err(|_| no_user())?, 0, None),
         };
@@ -62,5 +65,21 @@ mod tests {
         assert_eq!(find("4242", None).unwrap(), User { uid: 4242, gid: 0, home: "/home/node".into() });
         assert!(matches!(find("ghost", None), Err(ProvisionError::NoUser(name)) if name == "ghost"));
         assert_eq!(find("root", None).unwrap().uid, 0);
+    }
+
+    #[test]
+    fn an_entry_that_engines_take_for_another_user_is_not_passed_over() {
+        // runc trims lines, and takes what is missing or is no number for 0 (libcontainer's user.go).
+        for first in [
+            "  node:x:0:0::/root:/bin/sh",
+            "\u{a0}node:x:0:0::/:/bin/sh",
+            "node",
+            "node:x",
+            "node:x:0x3e8:0:",
+        ] {
+            let found = User::find(&format!("{first}\n{PASSWD}"), "node", None);
+            let root = found.as_ref().is_ok_and(|user| user.uid == 0);
+            assert!(root || matches!(found, Err(ProvisionError::NoUser(_))), "{first:?}: {found:?}");
+        }
     }
 }

@@ -4,8 +4,8 @@ use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
-use super::SIDECARS;
 use crate::cli::failure::{Failure, Kind};
+use crate::images::Binary;
 
 /// Where an archive goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,9 +20,15 @@ pub(super) enum Destination {
 pub(super) fn read(
     words: Vec<String>,
     output: Option<PathBuf>,
-) -> Result<(Vec<String>, Destination), Failure> {
-    let (names, mut others): (Vec<_>, Vec<_>) =
-        words.into_iter().partition(|word| SIDECARS.contains(&word.as_str()));
+) -> Result<(Vec<Binary>, Destination), Failure> {
+    let (mut names, mut others) = (Vec::new(), Vec::new());
+    for word in words {
+        match word.parse() {
+            Ok(name) => names.push(name),
+            Err(_) => others.push(word),
+        }
+    }
+    let expected = Binary::ALL.map(Binary::name).join(", ");
     let usage = |text: String, hint: &str| Err(Failure::new(Kind::Usage, text).hint(hint));
     let file = match (output, others.pop()) {
         (Some(file), None) => Some(file),
@@ -31,11 +37,9 @@ pub(super) fn read(
         }
         // A name that is misspelt must not become the file of an archive of all images.
         (None, Some(word)) if word != "-" && !word.contains(['.', '/']) => {
-            let expected = SIDECARS.join(", ");
             return usage(format!("expected one of {expected} or a file, found {word:?}"), MISSPELT);
         }
         (Some(_), Some(word)) => {
-            let expected = SIDECARS.join(", ");
             return usage(format!("expected one of {expected}, found {word:?}"), "-o names the file already");
         }
         (None, word) => word.map(PathBuf::from),
@@ -60,7 +64,7 @@ pub(super) fn write(to: &Destination, archive: &[u8]) -> Result<(), Failure> {
         Destination::Stdout => "stdout".to_owned(),
         Destination::File(path) => format!("`{}`", path.display()),
     };
-    written.map_err(|source| Failure::new(Kind::Answer, NotWritten { place, source }))
+    written.map_err(|source| Failure::new(Kind::Output, NotWritten { place, source }))
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +80,7 @@ const MISSPELT: &str = "-o FILE takes a file of any name";
 mod tests {
     use super::*;
 
-    fn reading(words: &[&str], output: Option<&str>) -> Result<(Vec<String>, Destination), Failure> {
+    fn reading(words: &[&str], output: Option<&str>) -> Result<(Vec<Binary>, Destination), Failure> {
         read(words.iter().map(|&word| word.to_owned()).collect(), output.map(PathBuf::from))
     }
 
@@ -95,7 +99,11 @@ mod tests {
             (&["./ssh-gate"], None, &[], file("./ssh-gate")),
         ] {
             let (found, destination) = reading(words, output).unwrap();
-            assert_eq!(found, names, "{words:?} {output:?}");
+            assert_eq!(
+                found.iter().map(|name| name.name()).collect::<Vec<_>>(),
+                names,
+                "{words:?} {output:?}"
+            );
             assert_eq!(destination, to, "{words:?} {output:?}");
         }
     }
