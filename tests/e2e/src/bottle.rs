@@ -83,6 +83,8 @@ impl Launcher {
                 command.env_remove(name);
             }
         }
+        // The states of bottles are kept as records: not among the user's own.
+        command.env("XDG_STATE_HOME", environment.bin.with_file_name("states"));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { command, stdin: None }
     }
@@ -140,6 +142,12 @@ impl Launcher {
         }
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { command, stdin: self.stdin }
+    }
+
+    /// The command itself, for a caller with deadlines and signals of its own. Its stdout and stderr are
+    /// pipes; what was said to [`Launcher::stdin`] is not part of it.
+    pub fn into_command(self) -> Command {
+        self.command
     }
 
     /// Runs it to its end.

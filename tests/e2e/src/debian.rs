@@ -30,6 +30,9 @@ pub enum DebianError {
         /// Its errors.
         message: String,
     },
+    /// The machine's apt has its packages from elsewhere.
+    #[error("apt's sources name no Debian mirror\nhint: add one to /etc/apt/sources.list.d")]
+    NoMirror,
     /// A file of the cache could not be read or written.
     #[error("could not use {}", path.display())]
     File {
@@ -63,6 +66,16 @@ pub fn is_debian() -> bool {
 #[derive(Debug)]
 pub struct Apt {
     folder: PathBuf,
+    release: Release,
+}
+
+/// Whose packages are fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Release {
+    /// Those of the release that the machine runs.
+    Machine,
+    /// Those of the release in the folder's `sources.list`.
+    Other,
 }
 
 impl Apt {
@@ -73,12 +86,30 @@ impl Apt {
         }
         let status = folder.join("status");
         fs::write(&status, "").map_err(|source| DebianError::File { path: status, source })?;
-        Ok(Self { folder: folder.to_path_buf() })
+        Ok(Self { folder: folder.to_path_buf(), release: Release::Machine })
+    }
+
+    /// As [`Apt::new`], for another release of Debian (`trixie`), from the machine's own mirror.
+    ///
+    /// # Errors
+    ///
+    /// The machine's sources name no Debian mirror, or the folder cannot be written.
+    pub fn of_release(folder: &Path, release: &str) -> Result<Self, DebianError> {
+        let apt = Self { release: Release::Other, ..Self::new(folder)? };
+        let keys = KEYRINGS.iter().find(|file| Path::new(file).is_file());
+        let keys = keys.map(|file| format!("[signed-by={file}] ")).unwrap_or_default();
+        let (list, line) = (folder.join("sources.list"), format!("deb {keys}{} {release} main\n", mirror()?));
+        fs::write(&list, line).map_err(|source| DebianError::File { path: list, source })?;
+        Ok(apt)
     }
 
     /// The archives of `packages` and of all that they depend on, fetched unless they are there,
     /// sorted by name. Names carry versions, so they say what an image of them holds.
     pub fn fetch(&self, packages: &[&str]) -> Result<Vec<PathBuf>, DebianError> {
+        if self.release == Release::Other {
+            self.run("update its lists", Lists::Own, &["update"])?;
+            return self.fetch_by(packages, Lists::Own);
+        }
         // The machine's own lists, or, where they are missing or name what the mirror has removed, fresh ones.
         self.fetch_by(packages, Lists::Machine).or_else(|_| {
             self.run("update its lists", Lists::Own, &["update"])?;
@@ -118,6 +149,17 @@ impl Apt {
         if lists == Lists::Own {
             apt.arg("-o").arg(format!("Dir::State::lists={}", self.folder.join("lists").display()));
         }
+        if self.release == Release::Other {
+            for (name, part) in [
+                ("Dir::Etc::sourcelist", "sources.list"),
+                ("Dir::Etc::sourceparts", "none"),
+                ("Dir::Etc::preferences", "no-preferences"),
+                ("Dir::Etc::preferencesparts", "none"),
+            ] {
+                apt.arg("-o").arg(format!("{name}={}", self.folder.join(part).display()));
+            }
+            apt.args(["-o", "Acquire::Languages=none"]);
+        }
         // As root apt would download as `_apt`, who may not write here.
         apt.args(["-o", "APT::Sandbox::User=root", "-o", "APT::Install-Recommends=false"]);
         let output =
@@ -125,11 +167,41 @@ impl Apt {
         if output.status.success() {
             return Ok(output);
         }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let errors: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("E: ")).collect();
-        Err(DebianError::Apt { act, message: errors.join("; ") })
+        Err(DebianError::Apt { act, message: errors(&output) })
     }
 }
+
+/// Where the machine's apt has Debian's packages from.
+fn mirror() -> Result<String, DebianError> {
+    let mut apt = Command::new("apt-get");
+    let ask =
+        apt.env("LC_ALL", "C").args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]);
+    let output = ask.output().map_err(|source| DebianError::Run { program: "apt-get", source })?;
+    if !output.status.success() {
+        return Err(DebianError::Apt { act: "list its sources", message: errors(&output) });
+    }
+    let printed = String::from_utf8_lossy(&output.stdout);
+    debian_mirror(&printed).map(str::to_owned).ok_or(DebianError::NoMirror)
+}
+
+/// The first address that ends in `/debian`, as Debian's mirrors do, or in the name of a list of mirrors.
+fn debian_mirror(addresses: &str) -> Option<&str> {
+    addresses.lines().find(|address| {
+        let last = address.trim_end_matches('/').rsplit('/').next();
+        matches!(last, Some("debian" | "debian.list"))
+    })
+}
+
+/// What apt printed as errors.
+fn errors(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr);
+    let errors: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("E: ")).collect();
+    errors.join("; ")
+}
+
+/// Debian's keys of all releases, by the file's name until and from Debian 13 on.
+const KEYRINGS: [&str; 2] =
+    ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lists {
@@ -152,7 +224,15 @@ fn uris(printed: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use super::uris;
+    use super::{debian_mirror, uris};
+
+    #[test]
+    fn the_mirror_is_the_first_address_of_debians_main_archive() {
+        let addresses =
+            "https://other.example/apt/\nhttp://m.example/debian-security/\nhttp://m.example/debian/\n";
+        assert_eq!(debian_mirror(addresses), Some("http://m.example/debian/"));
+        assert_eq!(debian_mirror("https://other.example/apt/\n"), None);
+    }
 
     #[test]
     fn only_lines_with_an_address_name_a_package() {

@@ -21,6 +21,7 @@ use tempfile::TempDir;
 pub use api::Api;
 pub use git_host::{GitHost, REPOSITORY};
 pub use network::SceneNetwork;
+pub use run::name as run_name;
 pub use teardown::{Removed, labelled, sweep};
 
 use crate::images::SceneImages;

@@ -58,7 +58,7 @@ impl Stage {
     /// Nothing was built, there is no engine, or the scene cannot be started.
     pub async fn set() -> Self {
         let environment = environment().unwrap_or_else(|error| panic!("{error}"));
-        let engine = Docker::connect(None).unwrap_or_else(|error| panic!("{error}"));
+        let engine = Docker::connect(None, false).unwrap_or_else(|error| panic!("{error}"));
         let scene = Box::pin(Scene::start(&engine, &environment.images)).await;
         let scene = scene.unwrap_or_else(|error| panic!("{error:?}"));
         let failed = RemovedOnFailure(scene.run.clone());
@@ -121,25 +121,14 @@ impl Stage {
         let image = self.engine.image(&self.environment.images.host).await;
         let image = image.unwrap_or_else(|error| panic!("{error}")).expect("the scene was started with it");
         let spec = ContainerSpec {
-            name: format!("scene-{}-{name}", self.scene.run),
-            image: image.id,
             entrypoint: ["sleep", "infinity"].map(String::from).to_vec(),
-            command: Vec::new(),
-            env: [].into(),
             user: Some("0:0".to_owned()),
             labels: [(LABEL.to_owned(), self.scene.run.clone())].into(),
             network,
-            dns: Vec::new(),
-            dns_options: Vec::new(),
-            read_only: false,
             cap_add: capabilities.iter().map(|&one| one.to_owned()).collect(),
-            sysctls: [].into(),
             pids: Some(128),
             memory: Some(128 << 20),
-            nano_cpus: None,
-            runtime: None,
-            stdin: false,
-            bounded_logs: true,
+            ..ContainerSpec::new(&format!("scene-{}-{name}", self.scene.run), &image.id)
         };
         let id = self.engine.create_container(&spec).await.unwrap_or_else(|error| panic!("{error}"));
         self.engine.start(&id).await.unwrap_or_else(|error| panic!("{error}"));
@@ -180,7 +169,7 @@ impl Drop for RemovedOnFailure {
         let (true, Some(runtime)) = (std::thread::panicking(), runtime) else { return };
         // The first failure is the one to tell.
         let remove = async {
-            let Ok(engine) = Docker::connect(None) else { return };
+            let Ok(engine) = Docker::connect(None, false) else { return };
             let label = format!("{LABEL}={}", self.0);
             for container in engine.containers(Some(&label)).await.unwrap_or_default() {
                 let _ = engine.remove_container(&container.id).await;

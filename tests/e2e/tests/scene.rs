@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 #[tokio::test(flavor = "multi_thread")]
 async fn the_hosts_serve_each_other_and_nothing_of_the_scene_remains() {
     let environment = environment().unwrap_or_else(|error| panic!("{error}"));
-    let engine = Docker::connect(None).unwrap();
+    let engine = Docker::connect(None, false).unwrap();
     let mut scene = Box::pin(Scene::start(&engine, &environment.images)).await.unwrap();
     let label = format!("{LABEL}={}", scene.run);
     assert_eq!(labelled(&engine, &label).await.unwrap().len(), 3, "two hosts and their network");

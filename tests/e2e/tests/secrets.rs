@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use claude_bottle::engine::docker::Docker;
-use claude_bottle::engine::{ContainerSpec, Engine, NetworkMode};
+use claude_bottle::engine::{ContainerSpec, Engine};
 use e2e::bottle::{Launcher, exec, names, nothing_left};
 use e2e::raw::{Events, shown};
 use e2e::scene::{LABEL, TOKEN_ENV, labelled};
@@ -26,7 +26,7 @@ use testbed::pki::Ca;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_launch_leaves_no_secret_with_the_engine() {
     let environment = environment().unwrap_or_else(|error| panic!("{error}"));
-    let engine = Docker::connect(None).unwrap();
+    let engine = Docker::connect(None, false).unwrap();
     let scene = Box::pin(Scene::start(&engine, &environment.images)).await.unwrap();
     let token = scene.api.token.clone();
     let key = std::fs::read_to_string(&scene.git_hosts[0].identity).unwrap();
@@ -195,7 +195,7 @@ async fn a_proxy_at_trace_level_says_no_token() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_search_finds_what_is_planted() {
     let environment = environment().unwrap_or_else(|error| panic!("{error}"));
-    let engine = Docker::connect(None).unwrap();
+    let engine = Docker::connect(None, false).unwrap();
     let token = "lone-token-7c01aa52d9f3e846";
     let key = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQ\nAAAEC5wt2x\n-----END";
     let secrets = Secrets::of(token, key);
@@ -219,25 +219,10 @@ async fn the_search_finds_what_is_planted() {
     let (name, instance) = names("planted");
     let label = "claude-bottle.e2e-planted";
     let spec = ContainerSpec {
-        name,
-        image: environment.images.agent.clone(),
-        entrypoint: Vec::new(),
         command: vec!["sleep".to_owned(), "600".to_owned()],
         env: BTreeMap::from([("AUTH".to_owned(), STANDARD.encode(format!("git:{token}")))]),
-        user: None,
         labels: BTreeMap::from([(label.to_owned(), instance.clone())]),
-        network: NetworkMode::None,
-        dns: Vec::new(),
-        dns_options: Vec::new(),
-        read_only: false,
-        cap_add: Vec::new(),
-        sysctls: BTreeMap::new(),
-        pids: None,
-        memory: None,
-        nano_cpus: None,
-        runtime: None,
-        stdin: false,
-        bounded_logs: true,
+        ..ContainerSpec::new(&name, &environment.images.agent)
     };
     let mut events = Events::listen().await;
     let id = engine.create_container(&spec).await.unwrap();

@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 use claude_bottle::engine::Engine;
-use claude_bottle::provision::SOCKET;
 use e2e::Stage;
 use serde_json::{Value, json};
+
+/// The ssh-agent's own socket, which the search must not reach.
+const SOCKET: &str = "/run/claude-bottle-agent.sock";
 
 /// The lines of a script's `NAME yes` and `NAME no`.
 fn outcome(stdout: &str, name: &str) -> bool {
@@ -124,5 +126,52 @@ async fn the_private_key_is_readable_nowhere_in_the_container() {
         assert!(!outcome(&ran.stdout, attempt), "{attempt}\n{}", ran.stdout);
     }
     assert!(!ran.stderr.contains(secret));
+    stage.clear().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_row_of_a_host_logs_in_with_its_own_key() {
+    let stage = Stage::set().await;
+    let other = stage.scene.git_hosts[0].identity.with_extension("other");
+    let made = std::process::Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"])
+        .arg(&other)
+        .status();
+    assert!(made.unwrap().success());
+    let mut manifest = stage.scene.manifest();
+    let rows = manifest["bottles"]["dev"]["ssh"].as_array_mut().unwrap();
+    let mut stranger = rows[0].clone();
+    stranger["Host"] = json!("stranger");
+    stranger["IdentityFile"] = json!(other);
+    rows.insert(0, stranger);
+    let script = "cd; git ls-remote git:demo.git >/dev/null && echo own yes || echo own no; \
+        git ls-remote stranger:demo.git >/dev/null && echo stranger yes || echo stranger no";
+    let ran = stage.run(&manifest, "ssh-keys", script, b"").await.expect_code(0);
+    assert!(outcome(&ran.stdout, "own"), "{}", ran.stderr);
+    assert!(!outcome(&ran.stdout, "stranger"), "it logged in with another row's key");
+    stage.clear().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_url_with_the_hosts_real_port_works() {
+    let stage = Stage::set().await;
+    let host = stage.scene.git_hosts[0].container.0.clone();
+    let second = "/usr/sbin/sshd -f /etc/ssh/scene_sshd_config -p 2222";
+    assert_eq!(stage.exec(&host, "0:0", second, b"").await.code, 0);
+    let mut manifest = stage.scene.manifest();
+    let rows = manifest["bottles"]["dev"]["ssh"].as_array_mut().unwrap();
+    let mut lab = rows[0].clone();
+    lab["Host"] = json!("lab");
+    lab["Port"] = json!(2222);
+    rows.push(lab);
+    let script =
+        "cd; for url in lab:demo.git git:demo.git ssh://git@git.demo.internal:2222/home/git/demo.git \
+        ssh://git@git.demo.internal/home/git/demo.git git@git.demo.internal:demo.git; do
+            git ls-remote \"$url\" >/dev/null && echo \"$url yes\" || echo \"$url no\"; done";
+    let ran = stage.run(&manifest, "ssh-port", script, b"").await.expect_code(0);
+    for line in ran.stdout.lines() {
+        assert!(line.ends_with(" yes"), "{line}: {}", ran.stderr);
+    }
+    assert_eq!(ran.stdout.lines().count(), 5);
     stage.clear().await;
 }

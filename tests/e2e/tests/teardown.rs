@@ -87,7 +87,10 @@ async fn cleanup_removes_the_dead_and_leaves_the_living() {
         let ran = dead.launcher().args(["cleanup", "--format", "json"]).args(more).run().await;
         let cleaned: Value = serde_json::from_str(&ran.expect_code(0).stdout).unwrap();
         let keys: BTreeSet<_> = cleaned.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(keys, BTreeSet::from(["containers", "networks", "images", "folders"]));
+        assert_eq!(
+            keys,
+            BTreeSet::from(["containers", "networks", "images", "volumes", "folders", "rescued"])
+        );
         let names = |key: &str| -> BTreeSet<String> {
             let names = cleaned[key].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned());
             // Another's, of a run that was killed.
@@ -105,7 +108,7 @@ async fn cleanup_removes_the_dead_and_leaves_the_living() {
     assert_eq!(cleanup(&["--dry-run"]).await, expected);
     assert_eq!(labelled_dead().await, before, "a dry run removes nothing");
     let text = dead.launcher().args(["cleanup", "--dry-run"]).run().await.expect_code(0);
-    assert!(text.stdout.contains(&format!("would remove {}\n", name("int-"))), "{}", text.stdout);
+    assert!(text.stdout.contains(&format!("would remove network {}\n", name("int-"))), "{}", text.stdout);
 
     assert_eq!(cleanup(&[]).await, expected);
     nothing_remains(&engine, &dead).await;
@@ -199,8 +202,13 @@ async fn a_name_taken_before_the_launch_is_left_and_the_next_one_taken() {
     let start = ask(&lone).env("CLAUDE_BOTTLE_CONTAINER", &pinned);
     let ran = after(start, async { other = Some(take(pinned.clone()).await) }).await;
     assert_eq!(ran.code(), Some(69), "{}", ran.stdout);
-    assert!(ran.stdout.contains(&format!("error: the name {pinned} is taken")), "{}", ran.stdout);
-    assert!(ran.stdout.contains(&format!("`docker rm -f {pinned}`")), "{}", ran.stdout);
+    assert!(
+        ran.stdout
+            .contains(&format!("error: CLAUDE_BOTTLE_CONTAINER: the container {pinned} exists already")),
+        "{}",
+        ran.stdout
+    );
+    assert!(ran.stdout.contains("unset the override") && !ran.stdout.contains("docker rm"), "{}", ran.stdout);
     assert_eq!(labelled(&engine, &lone.label()).await.unwrap(), Vec::<String>::new());
     for foreign in [taken, other] {
         let foreign = foreign.unwrap();
@@ -281,7 +289,7 @@ async fn subnets_that_others_use_are_passed_over() {
 
 fn begin() -> (Environment, Docker) {
     let environment = e2e::environment().unwrap_or_else(|error| panic!("{error}"));
-    (environment, Docker::connect(None).unwrap())
+    (environment, Docker::connect(None, false).unwrap())
 }
 
 /// A start that will ask.
@@ -310,25 +318,10 @@ async fn foreign_container(
     network: NetworkMode,
 ) -> ContainerId {
     let spec = ContainerSpec {
-        name,
-        image: environment.images.agent.clone(),
-        entrypoint: Vec::new(),
         command: vec!["sleep".to_owned(), "600".to_owned()],
-        env: BTreeMap::new(),
-        user: None,
         labels: BTreeMap::from([(LABEL.to_owned(), lone.agent.clone())]),
         network,
-        dns: Vec::new(),
-        dns_options: Vec::new(),
-        read_only: false,
-        cap_add: Vec::new(),
-        sysctls: BTreeMap::new(),
-        pids: None,
-        memory: None,
-        nano_cpus: None,
-        runtime: None,
-        stdin: false,
-        bounded_logs: true,
+        ..ContainerSpec::new(&name, &environment.images.agent)
     };
     engine.create_container(&spec).await.unwrap()
 }
@@ -348,7 +341,7 @@ async fn foreign_network(engine: &Docker, lone: &Lone, name: &str, largest: u8) 
                 labels: BTreeMap::from([(LABEL.to_owned(), lone.agent.clone())]),
             };
             match engine.create_network(&spec).await {
-                Ok(id) => return id,
+                Ok(created) => return created.id,
                 Err(EngineError::SubnetTaken { .. }) => {}
                 Err(other) => panic!("{other}"),
             }

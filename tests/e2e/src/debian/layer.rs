@@ -81,6 +81,11 @@ impl Tree {
         self.insert(PathBuf::from(path), mode, owner, Kind::File(content.into()));
     }
 
+    /// A symbolic link.
+    pub fn symlink(&mut self, path: &str, to: &str) {
+        self.insert(PathBuf::from(path), 0o777, ROOT, Kind::Symlink(PathBuf::from(to)));
+    }
+
     /// The contents of the files under `folder`, one after another, in the order of their paths.
     pub fn joined(&self, folder: &str) -> Vec<u8> {
         let mut all = Vec::new();
@@ -103,6 +108,19 @@ impl Tree {
             append(&mut layer, path, node).map_err(DebianError::Write)?;
         }
         layer.into_inner().map_err(DebianError::Write)
+    }
+
+    /// Writes the tree into an empty folder, with its modes and, as root, its owners.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be written.
+    pub fn write_to(&self, folder: &Path) -> Result<(), DebianError> {
+        let layer = self.to_layer()?;
+        let mut archive = Archive::new(layer.as_slice());
+        archive.set_preserve_permissions(true);
+        archive.set_preserve_ownerships(true);
+        archive.unpack(folder).map_err(DebianError::Write)
     }
 
     fn insert(&mut self, path: PathBuf, mode: u32, owner: Owner, kind: Kind) {

@@ -33,25 +33,12 @@ pub(super) fn spec(part: &Part<'_>) -> ContainerSpec {
     let endpoint =
         Endpoint { address: Some(part.address), aliases: vec![part.name.to_owned()], default_route: true };
     ContainerSpec {
-        name: format!("scene-{}-{}", part.run, part.name),
-        image: part.image.to_owned(),
-        entrypoint: Vec::new(),
-        command: Vec::new(),
-        env: BTreeMap::new(),
-        user: None,
         labels: BTreeMap::from([(LABEL.to_owned(), part.run.to_owned())]),
         network: NetworkMode::Network(part.network.clone(), endpoint),
-        dns: Vec::new(),
-        dns_options: Vec::new(),
-        read_only: false,
-        cap_add: Vec::new(),
         sysctls: BTreeMap::from([("net.ipv4.ip_forward".to_owned(), "0".to_owned())]),
         pids: Some(256),
         memory: Some(256 << 20),
-        nano_cpus: None,
-        runtime: None,
-        stdin: false,
-        bounded_logs: true,
+        ..ContainerSpec::new(&format!("scene-{}-{}", part.run, part.name), part.image)
     }
 }
 

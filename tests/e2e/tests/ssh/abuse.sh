@@ -10,11 +10,15 @@ try() { # NAME COMMAND...
     if "$@" >&2 </dev/null; then echo "$name yes"; else echo "$name no"; fi
 }
 
-# With that key and no other.
+# With that key and no other: the configuration would add the row's own.
 reach() { # HOST OPTION...
-    local host=$1
+    local host=$1 port alias
     shift
-    GIT_SSH_COMMAND="ssh -o IdentitiesOnly=yes -o IdentityFile=$HOME/first.pub $*" git ls-remote "$host:demo.git"
+    port=$(ssh -G "$host" | sed -n 's/^port //p')
+    alias=$(ssh -G "$host" | sed -n 's/^hostkeyalias //p')
+    GIT_SSH_COMMAND="ssh -F /dev/null $* -o HostName=ssh-gate -o Port=$port -o User=git -o HostKeyAlias=$alias \
+        -o StrictHostKeyChecking=accept-new -o IdentitiesOnly=yes -o IdentityFile=$HOME/first.pub" \
+        git ls-remote "$host:demo.git"
 }
 
 try own reach git
