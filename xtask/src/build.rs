@@ -51,14 +51,19 @@ impl Tree {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
         command.current_dir(&self.root).args(subcommand).arg("--locked");
-        // What `cargo run` told us of our own package is not what its child should see.
-        for (name, _) in std::env::vars_os() {
-            let ours = name.to_string_lossy();
-            if ours.starts_with("CARGO_PKG_") || ours.starts_with("CARGO_MANIFEST_") {
-                command.env_remove(&name);
-            }
-        }
+        forget_our_package(command.as_std_mut());
         command
+    }
+}
+
+/// Removes the variables that `cargo run` sets about our own package: another cargo, and what it
+/// builds, should not see them.
+pub fn forget_our_package(command: &mut std::process::Command) {
+    for (name, _) in std::env::vars_os() {
+        let ours = name.to_string_lossy();
+        if ours.starts_with("CARGO_PKG_") || ours.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
     }
 }
 
@@ -66,7 +71,7 @@ impl Tree {
 ///
 /// # Errors
 ///
-/// cargo failed, and has said why.
+/// cargo failed, and has printed the reason.
 pub async fn sidecars(tree: &Tree, interrupt: &Interrupt) -> Result<(), ProcessError> {
     let mut cargo = tree.cargo(&["build"]);
     cargo.args(["--release", "--target", &tree.musl]);
@@ -80,7 +85,7 @@ pub async fn sidecars(tree: &Tree, interrupt: &Interrupt) -> Result<(), ProcessE
 ///
 /// # Errors
 ///
-/// cargo failed, and has said why.
+/// cargo failed, and has printed the reason.
 pub async fn launcher(tree: &Tree, interrupt: &Interrupt) -> Result<(), ProcessError> {
     let mut cargo = tree.cargo(&["build"]);
     cargo.args(["--release", "--package", "claude-bottle"]).env("CLAUDE_BOTTLE_SIDECARS", &tree.target);
@@ -106,7 +111,7 @@ async fn revision(tree: &Tree) -> Option<String> {
 ///
 /// # Errors
 ///
-/// cargo failed, and has said why.
+/// cargo failed, and has printed the reason.
 pub async fn everything(tree: &Tree, interrupt: &Interrupt) -> Result<(), ProcessError> {
     sidecars(tree, interrupt).await?;
     launcher(tree, interrupt).await?;

@@ -2,7 +2,7 @@
 //!
 //! Each case is sent to a server in front of a recording origin. The report says how it was
 //! answered, how many requests reached the origin, and whether the oracle held: no byte of a token
-//! at the client, no socket to elsewhere, at most one well-formed request upstream per answer, and
+//! at the client, no socket to another host, at most one well-formed request upstream per answer, and
 //! the next clean request works. llhttp's answers are sent by the origin.
 
 pub mod corpus;
@@ -46,7 +46,7 @@ pub enum ConformanceError {
         what: String,
     },
     /// cred-proxy is not built.
-    #[error("{} is not there: `cargo xtask build` makes it", .0.display())]
+    #[error("{} is missing: run `cargo xtask build`", .0.display())]
     NotBuilt(PathBuf),
     /// The report cannot be written.
     #[error("could not write the report")]

@@ -39,7 +39,7 @@ pub enum DemoError {
     /// The engine would not say what it has.
     #[error("could not ask the engine")]
     Ask(#[from] EngineError),
-    /// A listener on this machine could not be had.
+    /// A listener on this machine could not be opened.
     #[error("could not listen on this machine")]
     Listen(#[source] io::Error),
     /// What the launcher said could not be read.

@@ -76,7 +76,7 @@ pub enum NoEngine {
     Log {
         /// Which.
         path: PathBuf,
-        /// What the system said.
+        /// The system error.
         source: io::Error,
     },
 }
@@ -127,7 +127,7 @@ impl Running {
 }
 
 async fn answer() -> Result<(Docker, EngineInfo), EngineError> {
-    let docker = Docker::connect(None)?;
+    let docker = Docker::connect(None, false)?;
     let info = docker.info().await?;
     Ok((docker, info))
 }

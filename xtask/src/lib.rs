@@ -3,10 +3,12 @@
 //! - [`build`]: the sidecars, then the launcher with them inside.
 //! - [`demo`]: a bottle that ran, proved its isolation and was removed.
 //! - [`tests`]: every test of the project.
-//! - [`mod@bench`]: today's forwarders beside their peers.
+//! - [`mod@bench`]: the current forwarders next to their peers, and the launch of bottles.
 //! - [`python`]: the packages that the tests use as clients.
 //! - [`mod@conformance`]: public corpora of raw HTTP against cred-proxy.
 //! - [`sizes`]: whether the sidecars are static and small enough.
+//! - [`engines`]: other engines beside the machine's own.
+//! - [`mod@words`]: the language check.
 //! - [`prerequisites`], [`engine`]: what these need is installed, started and ended again, or named.
 
 #![forbid(unsafe_code)]
@@ -16,12 +18,14 @@ pub mod build;
 pub mod conformance;
 pub mod demo;
 pub mod engine;
+pub mod engines;
 pub mod prerequisites;
 pub mod process;
 pub mod python;
 pub mod sizes;
 pub mod story;
 pub mod tests;
+pub mod words;
 
 use std::error::Error;
 use std::io::Write;
@@ -43,46 +47,48 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Builds release binaries: the sidecars first, then the launcher with them inside
+    /// Build release binaries: the sidecars first, then the launcher with them inside
     Build(Install),
-    /// Runs a bottle, from a fresh clone to "nothing left"
+    /// Run a bottle, from a fresh clone to "nothing left"
     Demo(Install),
-    /// Runs all tests, on a real engine, too
+    /// Run all tests, including those on a real engine
     Test {
         #[command(flatten)]
         install: Install,
-        /// Passed on to the test runner, e.g. `-- -p ssh-gate`
+        /// Arguments for the test runner, e.g. `-- -p ssh-gate`
         #[arg(last = true)]
         arguments: Vec<String>,
     },
-    /// Builds the programs and the images of the scene, and prints the variables that the end-to-end tests read
+    /// Print the variables that the end-to-end tests read, after building the programs and images
     Env(Install),
-    /// Makes the Python environment that cred-proxy's tests with real clients use
+    /// Create the Python environment for cred-proxy's tests with real clients
     Python(Install),
-    /// Checks that the built sidecars are static and below their size ceilings
+    /// Check that the built sidecars are static and within their size limits
     Sizes,
-    /// Release archives, checksums, SBOM (not yet)
-    Dist,
-    /// Measures the forwarders of today beside their peers
+    /// Start, enter or stop another container engine beside the machine's own (docs/engines.md)
+    Engine {
+        #[command(subcommand)]
+        act: engines::Act,
+    },
+    /// Check documentation, help and messages for phrases that are not plain English
+    Words {
+        /// Check only these files and folders [default: what has been rewritten]
+        #[arg(value_name = "PATH")]
+        paths: Vec<std::path::PathBuf>,
+    },
+    /// Measure the current forwarders next to their peers, or how long bottles take to launch
     Bench {
-        /// Only these [default: both]
-        #[arg(value_enum)]
-        kind: Option<bench::Kind>,
-        /// At most five minutes: fewer rounds and scenarios, shorter windows
-        #[arg(long)]
-        quick: bool,
+        #[command(flatten)]
+        request: bench::Request,
         #[command(flatten)]
         install: Install,
-        /// Passed on to `forward-load compare`, e.g. `-- --rounds 7`
-        #[arg(last = true)]
-        arguments: Vec<String>,
     },
-    /// Replays a corpus of raw HTTP/1.1 against cred-proxy, beside nginx and HAProxy where they are installed
+    /// Replay a corpus of raw HTTP/1.1 against cred-proxy, and against nginx and HAProxy if they are installed
     Conformance {
-        /// The corpus, JSON
+        /// The corpus, a JSON file
         #[arg(long, value_name = "FILE")]
         corpus: std::path::PathBuf,
-        /// The cred-proxy to test [default: the static one that `build` makes]
+        /// The cred-proxy to test [default: the one that `build` creates]
         #[arg(long, value_name = "FILE")]
         proxy: Option<std::path::PathBuf>,
     },
@@ -90,7 +96,7 @@ enum Command {
 
 #[derive(Debug, Clone, Copy, clap::Args)]
 struct Install {
-    /// Installs missing Debian packages without asking (as CI=true does)
+    /// Install missing Debian packages without asking (like CI=true)
     #[arg(long)]
     install: bool,
 }
@@ -101,7 +107,12 @@ impl Install {
     }
 }
 
-/// Runs the command of this process's arguments, and tells what went wrong on stderr.
+/// The definition of the command line.
+pub fn command() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
+}
+
+/// Runs the command of this process's arguments, and prints errors on stderr.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let runtime = match tokio::runtime::Runtime::new() {
@@ -142,35 +153,24 @@ async fn run(command: Command, interrupt: &Interrupt) -> Result<ExitCode, Box<dy
         Command::Env(install) => tests::variables(&tree, install.consent(), interrupt).await?,
         Command::Python(install) => python::environment(&tree, install.consent(), interrupt).await?,
         Command::Sizes => sizes::sizes(&tree)?,
-        Command::Bench { kind, quick, install, arguments } => {
-            let consent = install.consent();
-            Box::pin(bench::bench(&tree, kind, quick, &arguments, consent, &story, interrupt)).await?;
+        Command::Bench { request, install } => {
+            Box::pin(bench::bench(&tree, &request, install.consent(), &story, interrupt)).await?;
         }
         Command::Conformance { corpus, proxy } => {
             let proxy = proxy.unwrap_or_else(|| tree.sidecar("cred-proxy"));
             let clean = interrupt.or(conformance::conformance(&corpus, &proxy)).await??;
             return Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Command::Dist => {
-            let _ = writeln!(std::io::stderr(), "error: not yet");
-            return Ok(ExitCode::from(2));
+        Command::Engine { act } => {
+            Box::pin(engines::act(&tree, act, Consent::find(false), interrupt)).await?;
         }
+        Command::Words { paths } => words::words(&tree.root, &paths, &story)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints an error and its causes, each once, and a hint where the last of them has one.
 fn failed(error: &(dyn Error + 'static)) -> ExitCode {
-    let mut stderr = std::io::stderr();
-    let mut told = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let text = inner.to_string();
-        if !told.ends_with(&text) {
-            told = format!("{told}: {text}");
-        }
-        cause = inner.source();
-    }
-    let _ = writeln!(stderr, "error: {told}");
+    let _ = writeln!(std::io::stderr(), "error: {}", sidecar::exit::chain(error));
     ExitCode::FAILURE
 }

@@ -39,13 +39,29 @@ pub const ENGINE: Tool = Tool { program: "dockerd", package: "docker.io", purpos
 /// What building needs besides cargo: ring is partly C.
 const BUILDING: [Tool; 1] = [Tool { program: "gcc", package: "gcc", purpose: "to build ring" }];
 
+/// For keys that are made for one run.
+const KEYS: Tool =
+    Tool { program: "ssh-keygen", package: "openssh-client", purpose: "the keys of tests and benchmarks" };
+
 /// What the tests run.
 const TESTING: [Tool; 5] = [
     Tool { program: "curl", package: "curl", purpose: "the tests' client" },
-    Tool { program: "ssh-keygen", package: "openssh-client", purpose: "the tests' keys" },
+    KEYS,
     Tool { program: "git", package: "git", purpose: "the tests' repositories" },
     Tool { program: "ip", package: "iproute2", purpose: "the tests' routes" },
     Tool { program: "nsenter", package: "util-linux", purpose: "the tests' probes" },
+];
+
+/// What other engines than the machine's take.
+const ENGINES: [Tool; 8] = [
+    Tool { program: "apt-get", package: "apt", purpose: "to fetch an engine" },
+    Tool { program: "dpkg-deb", package: "dpkg", purpose: "to unpack an engine" },
+    Tool { program: "ip", package: "iproute2", purpose: "an engine's loopback" },
+    Tool { program: "mount", package: "mount", purpose: "an engine's files" },
+    Tool { program: "pivot_root", package: "util-linux", purpose: "an engine's files" },
+    Tool { program: "setsid", package: "util-linux", purpose: "an engine's session" },
+    Tool { program: "unshare", package: "util-linux", purpose: "an engine's namespaces" },
+    Tool { program: "nsenter", package: "util-linux", purpose: "to enter an engine's network" },
 ];
 
 /// Python that can make environments: Debian has that in a package of its own.
@@ -72,7 +88,7 @@ const HTTP_PEERS: [Tool; 3] = [
     Tool { program: "caddy", package: "caddy", purpose: "a peer" },
 ];
 
-/// Why a prerequisite is missing still.
+/// Why a prerequisite is still missing.
 #[derive(Debug, thiserror::Error)]
 pub enum PrerequisiteError {
     /// Debian packages are missing, and may not or cannot be installed.
@@ -93,7 +109,7 @@ pub enum PrerequisiteError {
 }
 
 impl Consent {
-    /// `--install`, else `CI=true`, else whether somebody can be asked.
+    /// `--install`, else `CI=true`, else whether there is a terminal to ask on.
     pub fn find(install: bool) -> Self {
         let ci = std::env::var_os("CI").is_some_and(|value| value == "true" || value == "1");
         if install || ci {
@@ -106,11 +122,11 @@ impl Consent {
     }
 }
 
-/// Sees to what building needs.
+/// Ensures that everything for building is installed.
 ///
 /// # Errors
 ///
-/// Something is missing still, and the error names it.
+/// Something is still missing, and the error names it.
 pub async fn for_building(
     tree: &Tree,
     consent: Consent,
@@ -120,20 +136,38 @@ pub async fn for_building(
     target(tree, interrupt).await
 }
 
-/// Sees to what the tests run.
+/// Ensures that everything that the tests run is installed.
 ///
 /// # Errors
 ///
-/// Something is missing still, and the error names it.
+/// Something is still missing, and the error names it.
 pub async fn for_testing(consent: Consent, interrupt: &Interrupt) -> Result<(), PrerequisiteError> {
     tools(&TESTING, consent, interrupt).await
 }
 
-/// Sees to a Python that can make environments.
+/// Ensures that everything for `bench launch` is installed.
 ///
 /// # Errors
 ///
-/// It is missing still, and the error names it.
+/// Something is still missing, and the error names it.
+pub async fn for_launching(consent: Consent, interrupt: &Interrupt) -> Result<(), PrerequisiteError> {
+    tools(&[KEYS], consent, interrupt).await
+}
+
+/// Ensures that everything for engines other than the machine's is installed.
+///
+/// # Errors
+///
+/// Something is still missing, and the error names it.
+pub async fn for_engines(consent: Consent, interrupt: &Interrupt) -> Result<(), PrerequisiteError> {
+    tools(&ENGINES, consent, interrupt).await
+}
+
+/// Ensures that there is a Python that can create environments.
+///
+/// # Errors
+///
+/// It is still missing, and the error names it.
 pub async fn for_python(consent: Consent, interrupt: &Interrupt) -> Result<(), PrerequisiteError> {
     let mut python = Command::new("python3");
     let asked = python.args(["-c", "import ensurepip, venv"]).stdout(Stdio::null()).stderr(Stdio::null());
@@ -143,14 +177,14 @@ pub async fn for_python(consent: Consent, interrupt: &Interrupt) -> Result<(), P
     install(&[PYTHON], consent, interrupt).await
 }
 
-/// Sees to the peers that are measured beside ours.
+/// Ensures that the peers of a comparison are installed.
 ///
-/// Their packages would start their services, which nobody asked for: while they are installed, a
-/// `policy-rc.d` says no, where the machine has none of its own.
+/// Their packages would start services. A `policy-rc.d` prevents this during the installation, unless
+/// the machine already has one.
 ///
 /// # Errors
 ///
-/// Something is missing still, and the error names it.
+/// Something is still missing, and the error names it.
 pub async fn for_benching(
     tcp: bool,
     http: bool,
@@ -193,11 +227,11 @@ impl Drop for NoServices {
     }
 }
 
-/// Sees to it that programs are installed.
+/// Ensures that programs are installed.
 ///
 /// # Errors
 ///
-/// Some are missing still, and the error names them.
+/// Some are still missing, and the error names them.
 pub async fn tools(tools: &[Tool], consent: Consent, interrupt: &Interrupt) -> Result<(), PrerequisiteError> {
     let missing: Vec<Tool> = tools.iter().copied().filter(|tool| !is_installed(tool.program)).collect();
     if missing.is_empty() {

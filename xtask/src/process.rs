@@ -23,10 +23,10 @@ pub enum ProcessError {
     Start {
         /// Which.
         program: String,
-        /// What the system said.
+        /// The system error.
         source: io::Error,
     },
-    /// It ended with a failure, and has said why.
+    /// It failed, and has printed the reason.
     #[error("`{command}` failed ({status})")]
     Failed {
         /// What was run.

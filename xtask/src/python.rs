@@ -1,7 +1,7 @@
 //! The Python packages that cred-proxy's tests use as clients: pinned, in an environment of their own.
 //!
-//! The environment lies in the target folder and is made anew when `requirements.txt` has changed.
-//! Each package is a wheel whose hash stands there: nothing is built, and nothing else is taken.
+//! The environment is in the target folder, and is created again when `requirements.txt` has changed.
+//! Each package is a wheel whose hash is pinned there, so nothing is built.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,13 +12,13 @@ use crate::build::Tree;
 use crate::prerequisites::{self, Consent, PrerequisiteError};
 use crate::process::{Interrupt, ProcessError};
 
-/// Why the packages are not there.
+/// Why the packages are missing.
 #[derive(Debug, thiserror::Error)]
 pub enum PythonError {
     /// Python is missing on this machine.
     #[error(transparent)]
     Prerequisite(#[from] PrerequisiteError),
-    /// Python or pip failed, and has said why, or we were interrupted.
+    /// Python or pip failed and has printed the reason, or we were interrupted.
     #[error(transparent)]
     Process(#[from] ProcessError),
     /// The environment's folder cannot be read or written.
@@ -26,12 +26,12 @@ pub enum PythonError {
     Folder {
         /// Which.
         folder: PathBuf,
-        /// What the system said.
+        /// The system error.
         source: io::Error,
     },
 }
 
-/// Makes the environment, unless it is there and up to date.
+/// Creates the environment, unless it exists and is up to date.
 ///
 /// # Errors
 ///

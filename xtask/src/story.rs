@@ -46,7 +46,7 @@ impl Story {
         Step { story: self, began: Instant::now() }
     }
 
-    /// A line that somebody else said.
+    /// A line that another program printed.
     pub fn quote(&self, text: impl Display) {
         self.line(format_args!("           {} {text}", self.painted(DIM, "|")));
     }

@@ -94,7 +94,7 @@ async fn on_engine(
 }
 
 /// Prints the variables that the end-to-end tests read, for a shell, so that one test can be run
-/// by itself. Builds what they name, of today's sources; cargo says so on stderr.
+/// by itself. First builds what they name from the current sources; cargo prints its progress on stderr.
 ///
 /// # Errors
 ///
@@ -143,7 +143,8 @@ async fn images(tree: &Tree, interrupt: &Interrupt, engine: &Running) -> Result<
     Ok(interrupt.or(Box::pin(e2e::images::ensure(&engine.docker, &sources))).await??)
 }
 
-fn environment(tree: &Tree, images: SceneImages) -> Environment {
+/// What was built, for the tests and for a launcher.
+pub(crate) fn environment(tree: &Tree, images: SceneImages) -> Environment {
     Environment { bin: tree.launcher(), sidecars: tree.sidecar_folder(), images }
 }
 

@@ -16,7 +16,7 @@ pub struct Case {
     pub scored: bool,
     /// What is sent, and by whom.
     pub input: Input,
-    /// What should come of it.
+    /// The expected result.
     pub expected: Expected,
 }
 
@@ -38,7 +38,7 @@ pub struct Part {
     pub delay: u64,
 }
 
-/// What should come of a case.
+/// The expected result of a case.
 #[derive(Debug, Clone)]
 pub enum Expected {
     /// In the corpus's own words: `400 or close`.
@@ -93,7 +93,7 @@ fn request() -> String {
 ///
 /// # Errors
 ///
-/// The file cannot be read, or is no corpus.
+/// The file cannot be read, or is not a corpus.
 pub fn load(path: &Path) -> Result<Vec<Case>, ConformanceError> {
     let failed = |what: String| ConformanceError::Corpus { file: path.to_path_buf(), what };
     let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;

@@ -135,7 +135,7 @@ fn with_features(words: &str, input: &Input, outcome: &Outcome, first: &Step) ->
     if values.iter().all(|value| has(value)) { Grade::Pass } else { Grade::Warn }
 }
 
-/// Statuses that stand in the words (200 for any of its class), and whether the first of them is one of success.
+/// Statuses that appear in the words (200 for any of its class), and whether the first of them is one of success.
 fn listed(words: &str) -> (Vec<u16>, bool) {
     let tokens = words.split(|c: char| !c.is_ascii_alphanumeric());
     let listed: Vec<u16> =
@@ -167,7 +167,7 @@ fn normalised(input: &Input, outcome: &Outcome) -> Grade {
     grade
 }
 
-/// Whether an answer's content ended before its framing said so.
+/// Whether a response body ended before its framing did.
 fn is_cut(step: &Step) -> bool {
     let text = String::from_utf8_lossy(&step.bytes).to_ascii_lowercase();
     let head = text.split("\r\n\r\n").next().unwrap_or_default();

@@ -69,7 +69,7 @@ impl Origin {
         std::mem::take(&mut *self.seen.arrived.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Answers with these bytes and closes, until told otherwise.
+    /// Responds with these bytes and closes, until this is called again.
     pub fn answer_with(&self, script: Option<Vec<u8>>) {
         *self.seen.script.lock().unwrap_or_else(PoisonError::into_inner) = script;
     }
@@ -143,7 +143,9 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: &Seen) -> 
                     .ok()
                     .and_then(|l| usize::from_str_radix(l.trim_end(), 16).ok());
                 let Some(size) = size else {
-                    change(&|arrived| arrived.fault = Some("a chunk size that is none, or has an extension"));
+                    change(&|arrived| {
+                        arrived.fault = Some("an invalid chunk size, or one with an extension");
+                    });
                     return None;
                 };
                 let data = exactly(&mut stream, &mut unread, size + 2).await?;
@@ -184,14 +186,14 @@ fn fault(head: &[u8]) -> Option<&'static str> {
     let mut lines = text.trim_end_matches("\r\n").split("\r\n");
     let line: Vec<_> = lines.next().unwrap_or_default().split(' ').collect();
     if line.len() != 3 || !matches!(line[2], "HTTP/1.1" | "HTTP/1.0") {
-        return Some("a request line that is none");
+        return Some("an invalid request line");
     }
     if lines.any(|line| {
         line.starts_with([' ', '\t'])
             || !line.contains(':')
             || line.split(':').next().is_none_or(|n| n.is_empty() || n.contains(' '))
     }) {
-        return Some("a field that is none");
+        return Some("an invalid field");
     }
     let count = |name: &str| fields(text).filter(|(own, _)| own.eq_ignore_ascii_case(name)).count();
     let chunked = fields(text)

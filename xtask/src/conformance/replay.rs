@@ -10,14 +10,14 @@ use super::corpus::{Case, Expected, Input, Part};
 use super::origin::Arrived;
 use super::servers::{Kind, Server, TOKEN};
 
-/// What became of a case.
+/// The result of a case.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
     /// Each step that was sent.
     pub steps: Vec<Step>,
     /// What the origin saw.
     pub arrived: Vec<Arrived>,
-    /// What should not have been: a token at the client, a request too many, a socket to elsewhere.
+    /// What should not have been: a token at the client, a request too many, a socket to another host.
     pub broken: Vec<String>,
 }
 
@@ -58,7 +58,7 @@ impl Step {
             .any(|line| line.split(':').next().is_some_and(|own| own.eq_ignore_ascii_case(name)))
     }
 
-    /// What stands behind its first head.
+    /// What follows its first head.
     pub fn body(&self) -> &[u8] {
         let end = self.bytes.windows(4).position(|window| window == b"\r\n\r\n");
         end.map_or(&[], |end| &self.bytes[end + 4..])
@@ -212,7 +212,7 @@ fn broken(outcome: &Outcome, server: &Server) -> Vec<String> {
             broken.push("a request reached the origin without exactly our credential".to_owned());
         }
         broken.extend(
-            server.foreign_sockets().into_iter().map(|socket| format!("a socket to elsewhere: {socket}")),
+            server.foreign_sockets().into_iter().map(|socket| format!("a socket to another host: {socket}")),
         );
     }
     let answers = outcome.steps.iter().flat_map(Step::statuses).filter(|status| *status >= 200).count();

@@ -1,5 +1,5 @@
-//! The servers that a case is sent to: ours, and two that everybody knows, each in front of an
-//! origin of its own.
+//! The servers that a case is sent to: ours, and two well-known ones, each in front of its own
+//! origin.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 use super::ConformanceError;
 use super::origin::Origin;
 
-/// Who answers.
+/// The server under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// cred-proxy, with a route, a token and a TLS origin.

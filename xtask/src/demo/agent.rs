@@ -21,7 +21,7 @@ use crate::story::Story;
 /// The subject of the commit that the agent pushes.
 pub(super) const COMMIT: &str = "a commit from the bottle";
 
-/// The agent's command: `agent.sh` comes over stdin, and none of it stands in the plan.
+/// The agent's command: `agent.sh` comes over stdin, and none of it appears in the plan.
 const READ_AND_RUN: &str = "eval \"$(cat)\"";
 
 /// What the demo's agent is run with.
@@ -34,7 +34,7 @@ pub(super) struct Agent<'a> {
     pub(super) engine: &'a Running,
 }
 
-/// What came of it.
+/// Its result.
 #[derive(Debug)]
 pub(super) struct Run {
     /// What the agent tried.

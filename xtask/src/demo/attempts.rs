@@ -1,8 +1,8 @@
-//! What the agent tries, and what must come of it: the table at the end of the demo.
+//! What the agent tries, and the expected results: the table at the end of the demo.
 
 use crate::story::Story;
 
-/// What must come of an attempt.
+/// The expected result of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
     /// It succeeds.
@@ -13,7 +13,7 @@ enum Expected {
     NoAtOnce,
 }
 
-/// A line of the table: the key of `agent.sh`, what it means, and what must come of it.
+/// A line of the table: the key of `agent.sh`, what it means, and the expected result.
 const ATTEMPTS: [(&str, &str, Expected); 21] = [
     ("gate", "the git host's row of the gate, ssh-gate:30000", Expected::Yes),
     ("proxy", "the API's route of the proxy, with a token put on", Expected::Yes),
@@ -38,10 +38,10 @@ const ATTEMPTS: [(&str, &str, Expected); 21] = [
     ("log", "any word of the token in all that the agent said", Expected::No),
 ];
 
-/// Failures faster than this waited for nobody.
+/// Failures faster than this did not wait for a peer.
 const AT_ONCE_MILLIS: u64 = 1000;
 
-/// What came of an attempt.
+/// The result of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Attempt {
     /// The key, for `host` followed by the address.
