@@ -11,12 +11,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use claude_bottle::engine::docker::Docker;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub use self::sidecar::LoneSidecar;
 use crate::Environment;
-use crate::bottle::{Launcher, names};
+use crate::bottle::{Launcher, names, nothing_left};
+use crate::scene::labelled;
 
 /// The variable from which the manifest has the token.
 pub const TOKEN_ENV: &str = "LONE_TOKEN";
@@ -124,6 +126,28 @@ impl Lone {
     pub fn label(&self) -> String {
         format!("claude-bottle.agent={}", self.agent)
     }
+}
+
+/// What was built, and the machine's engine.
+///
+/// # Panics
+///
+/// Nothing was built, or there is no engine.
+pub fn begin() -> (Environment, Docker) {
+    let environment = crate::environment().unwrap_or_else(|error| panic!("{error}"));
+    let engine = Docker::connect(None, false).unwrap_or_else(|error| panic!("{error}"));
+    (environment, engine)
+}
+
+/// Asserts that nothing remains of the bottles of an agent, whatever their instances.
+///
+/// # Panics
+///
+/// Something does, or the engine cannot be asked.
+pub async fn nothing_remains(engine: &Docker, lone: &Lone) {
+    let left = labelled(engine, &lone.label()).await.unwrap_or_else(|error| panic!("{error:?}"));
+    assert_eq!(left, Vec::<String>::new());
+    nothing_left(engine, &lone.agent).await.unwrap_or_else(|error| panic!("{error:?}"));
 }
 
 /// A token that nobody else has.

@@ -9,11 +9,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::Duration;
 
-use claude_bottle::engine::docker::Docker;
+use e2e::Scene;
 use e2e::bottle::{Launcher, Ran, names, nothing_left};
-use e2e::lone::{Lone, TOKEN_ENV};
+use e2e::lone::{Lone, TOKEN_ENV, begin, nothing_remains};
 use e2e::scene::labelled;
-use e2e::{Environment, Scene};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -379,17 +378,6 @@ fn has_the_documented_keys(plan: &Value) {
 
 const HARDENING: [&str; 7] =
     ["user", "read_only", "cap_drop", "no_new_privileges", "sysctls", "pids", "memory"];
-
-fn begin() -> (Environment, Docker) {
-    let environment = e2e::environment().unwrap_or_else(|error| panic!("{error}"));
-    (environment, Docker::connect(None, false).unwrap())
-}
-
-/// The leak assertion for all bottles of an agent, whatever their instances.
-async fn nothing_remains(engine: &Docker, lone: &Lone) {
-    assert_eq!(labelled(engine, &lone.label()).await.unwrap(), Vec::<String>::new());
-    nothing_left(engine, &lone.agent).await.unwrap();
-}
 
 /// One `error:` line with these words, the hint if one is expected, and nothing on stdout.
 #[track_caller]

@@ -8,11 +8,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use claude_bottle::engine::docker::Docker;
-use e2e::Environment;
-use e2e::bottle::nothing_left;
-use e2e::lone::Lone;
-use e2e::scene::labelled;
+use e2e::lone::{Lone, begin, nothing_remains};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use serde_json::{Value, json};
 
@@ -143,14 +139,4 @@ fn memory_of(pid: u32) -> Vec<u8> {
         }
     }
     all
-}
-
-fn begin() -> (Environment, Docker) {
-    let environment = e2e::environment().unwrap_or_else(|error| panic!("{error}"));
-    (environment, Docker::connect(None, false).unwrap())
-}
-
-async fn nothing_remains(engine: &Docker, lone: &Lone) {
-    assert_eq!(labelled(engine, &lone.label()).await.unwrap(), Vec::<String>::new());
-    nothing_left(engine, &lone.agent).await.unwrap();
 }

@@ -8,11 +8,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use claude_bottle::engine::Engine;
-use claude_bottle::engine::docker::Docker;
-use e2e::Environment;
 use e2e::bottle::{Launcher, Ran, nothing_left};
-use e2e::lone::{Lone, among_orphans};
-use e2e::scene::labelled;
+use e2e::lone::{Lone, among_orphans, begin, nothing_remains};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use testbed::{eventually, eventually_some};
@@ -325,17 +322,6 @@ async fn a_launcher_that_dies_drains_its_sidecars_and_the_agent_waits_for_cleanu
         "{cleaned:?}"
     );
     nothing_remains(&engine, &lone).await;
-}
-
-fn begin() -> (Environment, Docker) {
-    let environment = e2e::environment().unwrap_or_else(|error| panic!("{error}"));
-    (environment, Docker::connect(None, false).unwrap())
-}
-
-/// The leak assertion for all bottles of an agent, whatever their instances.
-async fn nothing_remains(engine: &Docker, lone: &Lone) {
-    assert_eq!(labelled(engine, &lone.label()).await.unwrap(), Vec::<String>::new());
-    nothing_left(engine, &lone.agent).await.unwrap();
 }
 
 /// What `list` shows of an agent's bottles.

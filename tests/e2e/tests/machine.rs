@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use claude_bottle::engine::docker::Docker;
 use claude_bottle::engine::{Engine, NetworkSpec};
-use e2e::bottle::{Launcher, nothing_left};
-use e2e::lone::{Lone, TOKEN_ENV, among_orphans};
+use e2e::Stage;
+use e2e::bottle::Launcher;
+use e2e::lone::{Lone, TOKEN_ENV, among_orphans, begin, nothing_remains};
 use e2e::scene::labelled;
-use e2e::{Environment, Stage};
 use serde_json::{Value, json};
 use testbed::connect_proxy::ConnectProxy;
 use tokio::net::TcpListener;
@@ -253,14 +253,14 @@ async fn a_second_signal_ends_the_wait_for_an_engine_that_is_stuck() {
     stuck.reached().await;
     running.signal("INT");
     running.signal("TERM");
-    let begin = std::time::Instant::now();
+    let signalled = std::time::Instant::now();
     let ran = running.end().await.expect_code(74);
-    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    assert!(signalled.elapsed() < Duration::from_secs(10), "{:?}", signalled.elapsed());
     let network = format!("docker network rm claude-bottle-int-{}", lone.agent);
     assert!(ran.stderr.contains(&network), "{}", ran.stderr);
     // Whoever killed it twice cleans up.
     drop(stuck);
-    let (_, engine) = self::begin();
+    let (_, engine) = begin();
     lone.launcher().args(["stop", &lone.agent]).run().await.expect_code(0);
     nothing_remains(&engine, &lone).await;
 }
@@ -282,14 +282,4 @@ async fn state_files_are_the_users_alone_and_hold_no_secret() {
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&files[0]).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
     nothing_remains(&engine, &lone).await;
-}
-
-fn begin() -> (Environment, Docker) {
-    let environment = e2e::environment().unwrap_or_else(|error| panic!("{error}"));
-    (environment, Docker::connect(None, false).unwrap())
-}
-
-async fn nothing_remains(engine: &Docker, lone: &Lone) {
-    assert_eq!(labelled(engine, &lone.label()).await.unwrap(), Vec::<String>::new());
-    nothing_left(engine, &lone.agent).await.unwrap();
 }

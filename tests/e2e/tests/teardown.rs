@@ -14,8 +14,8 @@ use claude_bottle::engine::{
 };
 use claude_bottle::images::{ImageSpec, Layer, ensure_loaded};
 use e2e::Environment;
-use e2e::bottle::{Launcher, Ran, nothing_left};
-use e2e::lone::{Lone, among_orphans};
+use e2e::bottle::{Launcher, Ran};
+use e2e::lone::{Lone, among_orphans, begin, nothing_remains};
 use e2e::raw::Events;
 use e2e::scene::labelled;
 use serde_json::{Value, json};
@@ -287,11 +287,6 @@ async fn subnets_that_others_use_are_passed_over() {
     nothing_remains(&engine, &lone).await;
 }
 
-fn begin() -> (Environment, Docker) {
-    let environment = e2e::environment().unwrap_or_else(|error| panic!("{error}"));
-    (environment, Docker::connect(None, false).unwrap())
-}
-
 /// A start that will ask.
 fn ask(lone: &Lone) -> Launcher {
     lone.launcher().args(["start", "-q", &lone.agent, "--", "true"])
@@ -348,12 +343,6 @@ async fn foreign_network(engine: &Docker, lone: &Lone, name: &str, largest: u8) 
         }
     }
     panic!("10.201.0.0/16 is full")
-}
-
-/// The leak assertion for all bottles of an agent, whatever their instances.
-async fn nothing_remains(engine: &Docker, lone: &Lone) {
-    assert_eq!(labelled(engine, &lone.label()).await.unwrap(), Vec::<String>::new());
-    nothing_left(engine, &lone.agent).await.unwrap();
 }
 
 /// One `error:` line with these words.
