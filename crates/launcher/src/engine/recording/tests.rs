@@ -5,7 +5,7 @@ use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
 
 use super::*;
-use crate::engine::{NetworkMode, ObjectKind, Output, OutputStream};
+use crate::engine::{Endpoint, Engine, ExecSpec, NetworkId, NetworkMode, ObjectKind, Output, OutputStream};
 
 const IMAGE: &str = "sha256:aa";
 const SOON: Duration = Duration::from_secs(10);
