@@ -40,8 +40,7 @@ impl BottleRef {
 
     /// What removes it.
     pub(crate) fn scope(&self) -> Scope {
-        let launcher = Some(self.launcher.clone());
-        Scope { instance: self.instance.clone(), launcher, late: Vec::new() }
+        Scope { instance: self.instance.clone(), launcher: self.launcher.clone(), late: Vec::new() }
     }
 
     /// Whether a user means this bottle by that name: its instance, or its container's name.

@@ -82,7 +82,7 @@ pub(crate) struct Means<'a> {
 pub(crate) async fn launch<E: Engine>(engine: &E, plan: &Plan, means: Means<'_>) -> Result<Bottle, Failed> {
     let launcher = means.launcher.to_string();
     let specs = Specs::new(plan, &launcher);
-    let mut scope = Scope { instance: plan.instance.clone(), launcher: Some(launcher), late: Vec::new() };
+    let mut scope = Scope { instance: plan.instance.clone(), launcher, late: Vec::new() };
     let doubts = Mutex::new(plan.doubts());
     let launch = Launch { engine, plan, specs, means, doubts };
     match launch.all(&scope).await {

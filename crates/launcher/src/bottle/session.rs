@@ -28,9 +28,9 @@ pub(crate) enum SessionError {
     Name(#[from] NameError),
 }
 
-/// Launches a plan on the engine at that address. What was agreed to is what runs: a name lost to a race changes names and subnets
-/// only, and nothing is planned, asked or read twice. What had to be removed on the way is passed to
-/// `removed`.
+/// Launches a plan on the engine at that address. What was agreed to is what runs: a name lost to a race
+/// changes names and subnets only, and nothing is planned, asked or read twice. What had to be removed on
+/// the way is passed to `removed`.
 ///
 /// # Errors
 /// [`SessionError`]; everything is removed again then.
@@ -124,7 +124,7 @@ impl<'a> Record<'a> {
             container: bottle.agent.0.clone(),
             started: container.and_then(|container| container.started),
             engine: address,
-            keeper: bottle.scope.launcher.clone().unwrap_or_default(),
+            keeper: bottle.scope.launcher.clone(),
             manifest: plan.manifest.clone(),
             plan: serde_json::to_value(plan).unwrap_or_default(),
             mode: plan.mode.as_str().to_owned(),

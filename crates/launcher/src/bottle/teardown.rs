@@ -17,8 +17,8 @@ use crate::plan::Names;
 pub(crate) struct Scope {
     /// The bottle.
     pub instance: String,
-    /// Only what this launcher made; `None` is everyone's.
-    pub launcher: Option<String>,
+    /// The label of its launcher: what another one made under that name is not removed.
+    pub launcher: String,
     /// Objects whose creation was not answered: they may appear later.
     pub late: Vec<Named>,
 }
@@ -79,8 +79,7 @@ impl Left {
 
 impl Scope {
     fn has(&self, name: &str, labels: &Labels) -> bool {
-        let launcher = labels::value(labels, labels::LAUNCHER);
-        Names::may_include(&self.instance, name) && self.launcher.as_ref().is_none_or(|own| own == launcher)
+        Names::may_include(&self.instance, name) && labels::value(labels, labels::LAUNCHER) == self.launcher
     }
 }
 
