@@ -25,16 +25,23 @@ pub(crate) fn print(
         Ok(()) => Ok(0),
         // A reader that has gone, as `head` does, has read what it wanted.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
-        Err(source) => Err(Failure::new(Kind::Output, NotWritten { what: "the result", source })),
+        Err(source) => Err(Failure::new(
+            Kind::Output,
+            NotWritten { what: "the result", place: "stdout".to_owned(), source },
+        )),
     }
 }
 
 /// Output could not be written.
 #[derive(Debug, thiserror::Error)]
-#[error("could not write {what} to stdout")]
-struct NotWritten {
-    what: &'static str,
-    source: io::Error,
+#[error("could not write {what} to {place}")]
+pub(crate) struct NotWritten {
+    /// What: `the result`.
+    pub what: &'static str,
+    /// Where to: `stdout`, or a file in quotes.
+    pub place: String,
+    /// Why.
+    pub source: io::Error,
 }
 
 /// Says on stderr what a teardown left, each with the command that removes it; the exit code.

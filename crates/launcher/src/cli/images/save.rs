@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
+use crate::cli::console::NotWritten;
 use crate::cli::failure::{Failure, Kind};
 use crate::images::Binary;
 
@@ -64,14 +65,7 @@ pub(super) fn write(to: &Destination, archive: &[u8]) -> Result<(), Failure> {
         Destination::Stdout => "stdout".to_owned(),
         Destination::File(path) => format!("`{}`", path.display()),
     };
-    written.map_err(|source| Failure::new(Kind::Output, NotWritten { place, source }))
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("could not write the archive to {place}")]
-struct NotWritten {
-    place: String,
-    source: io::Error,
+    written.map_err(|source| Failure::new(Kind::Output, NotWritten { what: "the archive", place, source }))
 }
 
 const MISSPELT: &str = "-o FILE takes a file of any name";
