@@ -4,9 +4,11 @@
 //! printed, hashed and pasted into an issue. What runs is derived from it alone ([`specs`]).
 
 mod document;
+mod error;
 mod hash;
 mod make;
 mod names;
+mod needs;
 mod specs;
 mod text;
 mod warnings;
@@ -14,8 +16,10 @@ mod warnings;
 use crate::digest::sha256;
 
 pub(crate) use document::{HostKeyCheck, Plan, SidecarPlan, SshPlan};
-pub(crate) use make::{PlanError, Request, needs, plan, references};
+pub(crate) use error::PlanError;
+pub(crate) use make::plan;
 pub(crate) use names::{NameError, Names};
+pub(crate) use needs::{Request, needs, references, upstream_proxy};
 pub(crate) use specs::{GUEST, PUBLIC_SOCKET, Site, Specs};
 
 /// `sha256:...` of a text.

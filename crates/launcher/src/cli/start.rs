@@ -26,8 +26,8 @@ use crate::host::settings::Settings;
 use crate::host::{Carried, Host, HostError, proxy};
 use crate::images::Sidecar;
 use crate::manifest::{self, Manifest, UpstreamProxySetting};
-use crate::plan::{Plan, PlanError, Request, needs, plan, references};
-use crate::secrets::{self, Found, Secrets};
+use crate::plan::{Plan, PlanError, Request, needs, plan, references, upstream_proxy};
+use crate::secrets::{self, Found, References, Secrets};
 use crate::text::{Lines, line};
 
 /// Carries out `start` and returns the exit code.
@@ -117,6 +117,7 @@ struct Life<'a, C> {
 struct Planned {
     plan: Plan,
     host: Host,
+    references: References,
     found: Found,
 }
 
@@ -141,9 +142,10 @@ impl<V: Fn(&str) -> Option<String>> Start<'_, V> {
         let mut host =
             Host::survey(engine, &needs(manifest, request)?, &request.settings, self.carried).await?;
         host.proxy = self.proxy()?;
-        let found = secrets::check(&references(manifest, &request.agent)?, |name| self.is_set(name));
+        let references = references(manifest, &request.agent)?;
+        let found = secrets::check(&references, |name| self.is_set(name));
         let plan = plan(manifest, request, &host, &found)?;
-        Ok(Planned { plan, host, found })
+        Ok(Planned { plan, host, references, found })
     }
 
     /// Whether a variable has a value, of which no copy is kept.
@@ -151,21 +153,13 @@ impl<V: Fn(&str) -> Option<String>> Start<'_, V> {
         (self.variable)(name).map(Zeroizing::new).is_some_and(|value| !value.is_empty())
     }
 
-    /// The proxy that leads to the upstreams of routes; there may be nothing that needs one.
-    fn proxy(&self) -> Result<Option<crate::host::Proxy>, Failure> {
-        let agent = self.manifest.agents.get(&self.request.agent);
-        let Some(bottle) = agent.and_then(|agent| self.manifest.bottles.get(&agent.bottle)) else {
-            return Ok(None);
-        };
-        if bottle.cred_proxy.routes.iter().all(|route| route.allow_private_upstream) {
-            return Ok(None);
-        }
-        let url = match &bottle.upstream_proxy {
+    fn proxy(&self) -> Result<Option<crate::host::Proxy>, Unplanned> {
+        let url = match upstream_proxy(self.manifest, &self.request.agent)? {
             UpstreamProxySetting::Off => return Ok(None),
             UpstreamProxySetting::Host => None,
             UpstreamProxySetting::Url(url) => Some(url.as_str()),
         };
-        Ok(proxy(url, &self.variable)?)
+        proxy(url, &self.variable).map_err(|error| Unplanned::Other(error.into()))
     }
 
     /// Plans, asks, launches, runs and tears down.
@@ -185,15 +179,14 @@ impl<V: Fn(&str) -> Option<String>> Start<'_, V> {
         let agreed = async {
             let planned = self.plan(Some(engine)).await?;
             self.can_run(&planned.plan)?;
-            let Planned { plan, mut host, found } = planned;
+            let Planned { plan, mut host, references, found } = planned;
             found.complete()?;
             let asks = !self.global.yes;
             if asks || !self.global.quiet {
                 show(plan.lines()).await;
             }
             (life.confirm)().await?;
-            let mut secrets =
-                secrets::load(&references(self.manifest, &self.request.agent)?, &self.variable)?;
+            let mut secrets = secrets::load(&references, &self.variable)?;
             secrets.upstream_proxy = host.proxy.take().map(|found| found.proxy);
             Ok::<_, Failure>((plan, host, secrets))
         };

@@ -1,7 +1,6 @@
 //! From a manifest, a request and the facts of a machine to a plan.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use serde_json::json;
 
@@ -10,134 +9,21 @@ use super::document::{
     AgentContainer, Credential, EgressPlan, EngineFacts, GuestPlan, Hardening, HostKeyCheck, ImagePlan,
     LimitsPlan, Mode, NetworkPlan, Plan, ProxyPlan, Reach, SidecarPlan, SshPlan,
 };
+use super::error::PlanError;
 use super::hash::hash;
-use super::names::{NameError, Names};
+use super::names::Names;
+use super::needs::Request;
+use super::needs::{agent, image_name};
 use super::warnings::warnings;
+use crate::host::Host;
 use crate::host::settings::{Runtime, Settings};
-use crate::host::{Host, Needs};
 use crate::images::Binary;
 use crate::manifest::{Agent, Bottle, Manifest, SshHost};
-use crate::secrets::{CaFile, EnvValue, Found, KeyFile, References, TokenUse};
-use crate::sidecars::{FIRST_PORT, Options, Role, TableError, token_name};
+use crate::secrets::{EnvValue, Found};
+use crate::sidecars::{FIRST_PORT, Options, Role, token_name};
 
-/// What was asked for on the command line.
-#[derive(Debug, Clone)]
-pub(crate) struct Request {
-    /// Where the manifest is.
-    pub manifest: PathBuf,
-    /// The agent's name in the manifest.
-    pub agent: String,
-    /// What to run in place of the manifest's command.
-    pub command: Option<Vec<String>>,
-    /// The environment's settings.
-    pub settings: Settings,
-}
-
-/// Why there is no plan.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum PlanError {
-    /// The manifest has no such agent.
-    #[error("agent {name:?} not found in the manifest")]
-    NoAgent {
-        /// The name asked for.
-        name: String,
-        /// Those it has.
-        known: Vec<String>,
-    },
-    /// No name is free.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// The engine has no such network.
-    #[error("bottles.{bottle}.egress_network: network {name} not found")]
-    NoNetwork {
-        /// The bottle.
-        bottle: String,
-        /// The network.
-        name: String,
-    },
-    /// The engine has no such runtime.
-    #[error("CLAUDE_BOTTLE_RUNTIME: the engine does not have the runtime {0}")]
-    NoRuntime(&'static str),
-    /// The agent would be root beside the ssh keys.
-    #[error("the agent's user {0:?} is root, which could read the keys in the ssh-agent's memory")]
-    Root(String),
-    /// Rows or routes that exclude each other.
-    #[error("bottles.{bottle}")]
-    Table {
-        /// The bottle.
-        bottle: String,
-        /// Which.
-        source: TableError,
-    },
-    /// The image of a sidecar is missing.
-    #[error("the launcher does not carry the image of {0}")]
-    NoImage(&'static str),
-}
-
-impl PlanError {
-    /// What to do about it.
-    pub(crate) fn hint(&self) -> Option<String> {
-        match self {
-            Self::NoAgent { known, .. } if !known.is_empty() => {
-                Some(format!("the manifest has {}", known.join(", ")))
-            }
-            Self::Name(error) => error.hint(),
-            Self::NoNetwork { name, .. } => Some(format!("create it with `docker network create {name}`")),
-            Self::Root(_) => Some("set another `user` in the manifest, or remove `ssh`".to_owned()),
-            Self::NoRuntime(_) => Some("install gVisor, or set CLAUDE_BOTTLE_RUNTIME=runc".to_owned()),
-            Self::NoAgent { .. } | Self::Table { .. } | Self::NoImage(_) => None,
-        }
-    }
-}
-
-/// The image's name by default.
-const DEFAULT_IMAGE: &str = "claude-bottle:latest";
 /// Enough for an agent with its compilers; the manifest can raise it.
 const AGENT_PIDS: i64 = 1024;
-
-/// What has to be found out of the machine before planning.
-///
-/// # Errors
-/// [`PlanError::NoAgent`].
-pub(crate) fn needs(manifest: &Manifest, request: &Request) -> Result<Needs, PlanError> {
-    let (_, _, bottle) = agent(manifest, &request.agent)?;
-    let options = Options { cred_proxy_port: request.settings.cred_proxy_port, cas: &BTreeMap::new() };
-    // What is wrong with a table is the plan's to say.
-    let needed = Role::ALL.into_iter().filter(|role| !matches!(role.table(bottle, &options), Ok(None)));
-    let binaries = std::iter::once(Binary::Guest).chain(needed.map(Role::binary)).collect();
-    Ok(Needs {
-        image: image_name(&request.settings, bottle),
-        egress_network: bottle.egress_network.clone(),
-        binaries,
-    })
-}
-
-/// Everything secret that the agent's bottle refers to.
-///
-/// # Errors
-/// [`PlanError::NoAgent`].
-pub(crate) fn references(manifest: &Manifest, name: &str) -> Result<References, PlanError> {
-    let (_, _, bottle) = agent(manifest, name)?;
-    let routes = || bottle.cred_proxy.routes.iter().enumerate();
-    let user = |route: &crate::manifest::Route| format!("route {}", route.path);
-    let key =
-        |ssh: &SshHost| KeyFile { user: format!("ssh host {}", ssh.alias), path: ssh.identity_file.clone() };
-    Ok(References {
-        keys: bottle.ssh.iter().map(key).collect(),
-        tokens: routes()
-            .map(|(n, route)| TokenUse {
-                user: user(route),
-                name: token_name(n).to_string(),
-                reference: route.token.clone(),
-                redact: route.redact,
-            })
-            .collect(),
-        cas: routes()
-            .filter_map(|(_, route)| Some(CaFile { user: user(route), path: route.ca_file.clone()? }))
-            .collect(),
-        env: bottle.env.clone(),
-    })
-}
 
 /// Decides everything that a start will do.
 ///
@@ -210,24 +96,8 @@ pub(crate) fn plan(
     Ok(plan)
 }
 
-fn agent<'m>(manifest: &'m Manifest, name: &str) -> Result<(&'m Agent, &'m str, &'m Bottle), PlanError> {
-    let found = manifest.agents.get(name).and_then(|agent| {
-        let (name, bottle) = manifest.bottles.get_key_value(&agent.bottle)?;
-        Some((agent, name.as_str(), bottle))
-    });
-    found.ok_or_else(|| PlanError::NoAgent {
-        name: name.to_owned(),
-        known: manifest.agents.keys().cloned().collect(),
-    })
-}
-
 fn image(host: &Host, binary: Binary) -> Result<&crate::images::BuiltImage, PlanError> {
     host.images.get(&binary).ok_or(PlanError::NoImage(binary.name()))
-}
-
-/// Of the environment, else of the manifest, else the default.
-fn image_name(settings: &Settings, bottle: &Bottle) -> String {
-    settings.image.clone().or_else(|| bottle.image.clone()).unwrap_or_else(|| DEFAULT_IMAGE.to_owned())
 }
 
 /// The manifest's user, else the image's own when it is not root, else `node`.

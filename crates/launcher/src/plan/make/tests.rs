@@ -7,6 +7,7 @@ use crate::engine::{EngineInfo, Image, Network, NetworkId, ObjectKind, Product};
 use crate::host::{Proxy, TakenBy, proxy};
 use crate::images::BuiltImage;
 use crate::manifest::parse;
+use crate::plan::references;
 use crate::secrets::check;
 
 const MANIFEST: &str = r#"{ "bottles": { "dev": {
